@@ -1,0 +1,145 @@
+"""Importers: other tools' files become traces. One file a format, and one entry in the list below.
+
+A module of a format has two functions: ``sniff(path) -> bool``, cheap and never raising on strange bytes, and
+``convert(path, *, ...) -> ConvertReport``, whose options are keyword-only. It is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fabricsim.errors import ConfigError, InputError, unknown_name
+
+if TYPE_CHECKING:
+    from fabricsim.trace import Trace
+
+__all__ = ["FORMATS", "ConvertReport", "Importer", "convert", "detect"]
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What an importer made of its input.
+
+    Parameters
+    ----------
+    trace
+        The trace, valid.
+    warnings
+        What was left out, approximated or repaired, one sentence each, with counts.
+    counts
+        How many of what was read and written, such as ``{"flows": 128, "nodes": 128}``.
+    """
+
+    trace: Trace
+    warnings: list[str] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Importer:
+    """A format that can be imported.
+
+    Parameters
+    ----------
+    name
+        The name that ``--from`` takes.
+    summary
+        One line for the help.
+    suffixes
+        File name endings that suggest the format; a hint, ``sniff`` decides.
+    module
+        The module with ``sniff`` and ``convert``.
+    """
+
+    name: str
+    summary: str
+    suffixes: tuple[str, ...]
+    module: str
+
+    def _module(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+    def sniff(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether the file or folder looks like this format."""
+        return bool(self._module().sniff(Path(path)))
+
+    def options(self) -> dict[str, Any]:
+        """Return the names of the importer's options with their defaults."""
+        parameters = inspect.signature(self._module().convert).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def convert(self, path: str | os.PathLike[str], **options: Any) -> ConvertReport:
+        """Import a file or folder.
+
+        Raises
+        ------
+        ConfigError
+            When an option is unknown to this format.
+        InputError
+            When the input is not what the format asks for, with all problems and their places.
+        """
+        known = self.options()
+        bad = [f"{self.name}: {unknown_name('option', name, known)}" for name in options if name not in known]
+        if bad:
+            raise ConfigError(bad)
+        report: ConvertReport = self._module().convert(Path(path), **options)
+        return report
+
+
+#: Every format, by name, in the order in which ``detect`` asks them.
+FORMATS: dict[str, Importer] = {
+    importer.name: importer
+    for importer in (
+        Importer("htsim", "htsim connection matrix", (".cm",), "fabricsim.convert.htsim_cm"),
+        Importer(
+            "flows-csv",
+            "point-to-point flows: src, dst, bytes and optional start, id, tag, name; CSV or Arrow",
+            (".csv", ".arrow"),
+            "fabricsim.convert.flows_csv",
+        ),
+    )
+}
+
+
+def detect(path: str | os.PathLike[str]) -> Importer:
+    """Return the importer of a file or folder: by its contents, those whose suffix fits asked first.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or no format recognises it; names the known formats.
+    """
+    where = Path(path)
+    if not where.exists():
+        raise InputError(f"{path}: no such file or folder")
+    name = where.name.casefold()
+    ordered = sorted(FORMATS.values(), key=lambda importer: not name.endswith(importer.suffixes))
+    for importer in ordered:
+        if importer.sniff(where):
+            return importer
+    known = ", ".join(f"{i.name} ({i.summary})" for i in FORMATS.values())
+    raise InputError(f"{path}: no known format; known: {known}")
+
+
+def convert(path: str | os.PathLike[str], *, from_format: str | None = None, **options: Any) -> ConvertReport:
+    """Import a file or folder of a named format, or of the one that its contents show.
+
+    Raises
+    ------
+    ConfigError
+        When the format or an option is unknown.
+    InputError
+        When the input is bad.
+    """
+    if from_format is None:
+        return detect(path).convert(path, **options)
+    if from_format not in FORMATS:
+        raise ConfigError(unknown_name("format", from_format, FORMATS))
+    return FORMATS[from_format].convert(path, **options)
