@@ -1,0 +1,1 @@
+"""How a cluster file names the models of the core and their parameters."""

@@ -1,0 +1,34 @@
+"""Topologies: one file a kind, each of which makes the same flat arrays."""
+
+from __future__ import annotations
+
+from fabricsim.topology.fat_tree import FatTree
+from fabricsim.topology.file import TopologyFile
+from fabricsim.topology.leaf_spine import LeafSpine
+from fabricsim.topology.links import Links
+from fabricsim.topology.model import Topology
+from fabricsim.topology.rail_optimized import RailOptimized
+from fabricsim.topology.spec import TopologySpec
+from fabricsim.topology.star import Star
+
+__all__ = [
+    "KINDS",
+    "FatTree",
+    "LeafSpine",
+    "Links",
+    "RailOptimized",
+    "Star",
+    "Topology",
+    "TopologyFile",
+    "TopologySpec",
+]
+
+#: The kinds of topology by the name that ``[topology] kind`` gives; a new kind is a file and a line here.
+KINDS: dict[str, type[TopologySpec]] = {
+    "fat_tree": FatTree,
+    "leaf_spine": LeafSpine,
+    "rail_optimized": RailOptimized,
+    "star": Star,
+    "file": TopologyFile,
+    "links": Links,
+}
