@@ -1,1 +1,7 @@
-"""How a cluster file names the models of the core and their parameters."""
+"""How a cluster names the models of the core and their parameters."""
+
+from __future__ import annotations
+
+from fabricsim.fabrics.parameters import Parameter, ParameterTable, parameter_table
+
+__all__ = ["Parameter", "ParameterTable", "parameter_table"]

@@ -1,4 +1,4 @@
-"""Sections of a configuration: frozen values, checked together, that tell everything that is wrong at once."""
+"""Sections of a configuration: frozen values, checked together, that tell all that is wrong at once."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Section(BaseModel):
 
     @classmethod
     def _by_field(cls, data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Issue], dict[str, str]]:
-        """Return the values by field, what is wrong with the keys, and key -> field for the short keys."""
+        """Return the values by field, what is wrong with the keys, and short key -> field."""
         short = cls.short_fields()
         values: dict[str, Any] = {}
         issues: list[Issue] = []

@@ -169,7 +169,7 @@ class Topology:
         return np.concatenate([np.zeros(self.n_hosts, np.int8), self.switch_tier])
 
     def oversubscription(self) -> list[tuple[int, float]]:
-        """Return (tier, rate downwards / rate upwards): the worst switch of each tier that has cables upwards."""
+        """Return (tier, rate down / rate up) of the worst switch of each tier that has cables upwards."""
         tiers = self.node_tiers()
         tier_a, tier_b = tiers[self.cable_a], tiers[self.cable_b]
         down, up = np.zeros(self.n_nodes), np.zeros(self.n_nodes)

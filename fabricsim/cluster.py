@@ -1,0 +1,285 @@
+"""A cluster: the topology, the models of its parts with their parameters, and the accelerator."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+from fabricsim import fabrics
+from fabricsim.cluster_file import Layers, layers_of_dict, layers_of_file, problems_of, with_overrides
+from fabricsim.errors import ConfigError, unknown_name
+from fabricsim.fabrics.accelerator import Accelerator, format_flops
+from fabricsim.fabrics.models import (
+    Collectives,
+    CongestionControlModel,
+    LinkModel,
+    ModelSection,
+    RoutingModel,
+    Setting,
+    SwitchModel,
+    TransportModel,
+)
+from fabricsim.fabrics.section import Section, raise_issues, show
+from fabricsim.fabrics.toml import write_toml
+from fabricsim.platforms import list_platforms
+from fabricsim.topology import KINDS, Topology, TopologySpec
+from fabricsim.units import format_bytes
+
+__all__ = ["Cluster", "list_platforms"]
+
+
+def _topology_of(data: Any) -> Any:
+    """Read a topology by its kind."""
+    if not isinstance(data, Mapping):
+        if not isinstance(data, TopologySpec):
+            raise_issues("topology", [((), f"found {show(data)}, allowed: a table", data)])
+        return data
+    kind = data.get("kind")
+    if kind is None:
+        raise_issues("topology", [(("kind",), f"missing, allowed: one of {', '.join(KINDS)}", None)])
+    if not isinstance(kind, str) or kind not in KINDS:
+        text = unknown_name("kind", kind if isinstance(kind, str) else show(kind), KINDS)
+        raise_issues("topology", [(("kind",), text, kind)])
+    return KINDS[kind].model_validate(dict(data))
+
+
+class Cluster(Section):
+    """A cluster as a frozen value; every error of its making is told at once.
+
+    Parameters
+    ----------
+    name, description, sources
+        What it is, in words; the sources of its numbers.
+    topology
+        Table with ``kind`` and the fields of that kind, see ``fabricsim.topology``; kept as
+        ``topology_spec``.
+    switch, link, routing, transport, congestion_control
+        Tables with ``model`` and its parameters.
+    collectives
+        Algorithm of each kind of collective, and tables of the algorithms' parameters.
+    accelerator
+        What turns operations and bytes of memory into time; None when the trace gives durations.
+
+    Raises
+    ------
+    ConfigError
+        From ``load``, ``from_toml`` and ``from_dict``; each problem with file, line and key.
+    pydantic.ValidationError
+        From the constructor.
+
+    >>> cluster = Cluster.from_toml("fat-tree-k8-100g-roce")
+    >>> cluster.topology()
+    Topology(fat_tree: 128 hosts, 80 switches, 384 cables)
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    sources: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    topology_spec: Annotated[SerializeAsAny[TopologySpec], BeforeValidator(_topology_of)]
+    switch: SwitchModel = Field(default_factory=lambda: SwitchModel.model_validate({}))
+    link: LinkModel = Field(default_factory=lambda: LinkModel.model_validate({}))
+    routing: RoutingModel = Field(default_factory=lambda: RoutingModel.model_validate({}))
+    transport: TransportModel = Field(default_factory=lambda: TransportModel.model_validate({}))
+    congestion_control: CongestionControlModel = Field(
+        default_factory=lambda: CongestionControlModel.model_validate({})
+    )
+    collectives: Collectives = Field(default_factory=lambda: Collectives.model_validate({}))
+    accelerator: Accelerator | None = None
+
+    extra_short_names: ClassVar[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
+        "topology": ("topology_spec", lambda value: value)
+    }
+
+    @classmethod
+    def _missing(cls, field: str) -> str:
+        if field == "topology_spec":
+            return f"missing, allowed: a table [topology] with kind = one of {', '.join(KINDS)}"
+        return "missing"
+
+    @classmethod
+    def _known_keys(cls) -> list[str]:
+        return [*super()._known_keys(), "extends"]
+
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"topology" if key == "topology_spec" else key: value for key, value in handler(self).items()}
+
+    # ---- making
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Self:
+        """Read a cluster file, or a preset by its name.
+
+        Parameters
+        ----------
+        source
+            Path of a TOML file, or the name of a preset.
+        overrides
+            Values to change, such as ``transport.mtu=1024`` or ``topology.k=16``.
+
+        Raises
+        ------
+        ConfigError
+            With every problem found and its place.
+        """
+        return cls._of_layers(with_overrides(layers_of_file(source), overrides))
+
+    @classmethod
+    def from_toml(cls, source: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Self:
+        """Read a cluster file, or a preset by its name; the same as ``load``."""
+        return cls.load(source, overrides)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], overrides: Iterable[str] = (), *, where: str = "cluster"
+    ) -> Self:
+        """Take a dict that is shaped as a cluster file; ``where`` names it in errors.
+
+        >>> topology = {"kind": "star", "hosts": 4, "rate": "100Gbps", "latency": "1us"}
+        >>> Cluster.from_dict({"name": "four", "topology": topology})
+        <Cluster four: star, 4 hosts, 1 switches, ethernet, pause, roce, dcqcn>
+        """
+        return cls._of_layers(with_overrides(layers_of_dict(data, where), overrides))
+
+    @classmethod
+    def _of_layers(cls, layers: Layers) -> Self:
+        try:
+            return cls.model_validate({"name": "cluster"} | layers.merged())
+        except ValidationError as error:
+            raise ConfigError(problems_of(error, layers)) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with fields replaced, unchecked; ``from_dict(model_dump(), overrides)`` checks."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("_topology", None)
+        return copied
+
+    # ---- what the core is given
+
+    @cached_property
+    def _topology(self) -> Topology:
+        return self.topology_spec.build()
+
+    def topology(self) -> Topology:
+        """Return the flat arrays of the topology; made at the first call."""
+        return self._topology
+
+    def settings(self) -> list[Setting]:
+        """Return (room, implementation, value by parameter) for every room, defaults included."""
+        models = [(s.room, s.model, s.resolved()) for s in self._model_sections()]
+        return models + self.collectives.settings()
+
+    def algorithms(self) -> dict[str, str]:
+        """Return the algorithm of each kind of collective."""
+        return self.collectives.chosen()
+
+    def rank_host(self, n_ranks: int) -> npt.NDArray[np.int32]:
+        """Return the host of each rank, int32[n_ranks]: rank r is host r.
+
+        Raises
+        ------
+        ConfigError
+            When there are more ranks than hosts.
+        """
+        hosts = self.topology().n_hosts
+        if not 0 <= n_ranks <= hosts:
+            raise ConfigError(
+                f"found {n_ranks} ranks, allowed: 0 to {hosts}, the hosts of cluster {self.name!r}"
+            )
+        return np.arange(n_ranks, dtype=np.int32)
+
+    def _model_sections(self) -> list[ModelSection]:
+        return [self.switch, self.link, self.routing, self.transport, self.congestion_control]
+
+    # ---- telling
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hex, of all that is emulated: topology, settings, algorithms, accelerator.
+
+        Names and descriptions do not count.
+        """
+        t = self.topology()
+        accelerator = self.accelerator
+        content = {
+            "hosts": t.n_hosts,
+            "switches": t.n_switches,
+            "settings": self.settings(),
+            "algorithms": self.algorithms(),
+            "flops_per_s": accelerator.flops_per_s if accelerator else None,
+            "mem_bytes_per_s": accelerator.mem_bytes_per_s if accelerator else None,
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+        for array in (t.cable_a, t.cable_b, t.cable_rate_mbps, t.cable_delay_ps, t.node_latency_ps):
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Return rows of (what, value) that tell the whole cluster, every parameter included."""
+        rows = [("name", self.name)]
+        if self.description:
+            rows.append(("description", self.description))
+        rows += [(f"topology: {what}", value) for what, value in self.topology().describe()]
+        for section in self._model_sections():
+            rows.append((section.section, section.model))
+            rows += _parameter_rows(section.section, section.room, section.model, section.resolved())
+        rows += [(f"collectives.{kind}", name) for kind, name in self.algorithms().items()]
+        for room, name, values in self.collectives.settings():
+            rows += _parameter_rows(f"collectives.{name}", room, name, values)
+        if self.accelerator:
+            a = self.accelerator
+            text = f"{a.name}, {format_flops(a.flops_per_s)}, {format_bytes(a.mem_bytes_per_s)}/s"
+            rows.append(("accelerator", text))
+        rows += [("source", source) for source in self.sources]
+        return rows
+
+    def to_toml(self) -> str:
+        """Return a cluster file that reads back to an equal cluster."""
+        data = {key: value for key, value in self.model_dump().items() if value not in (None, "", (), {})}
+        data["topology"] = self.topology_spec.toml_table()
+        return write_toml(data)
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Return the JSON Schema of cluster files, with the core's parameters, for editors."""
+        from fabricsim.fabrics.schema import cluster_schema
+
+        return cluster_schema(fabrics.parameter_table())
+
+    def __repr__(self) -> str:
+        t = self.topology()
+        models = ", ".join(s.model for s in (self.switch, self.link, self.transport, self.congestion_control))
+        return f"<Cluster {self.name}: {t.kind}, {t.n_hosts} hosts, {t.n_switches} switches, {models}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(what)}</th><td>{html.escape(value)}</td></tr>"
+            for what, value in self.describe()
+        )
+        return f"<table>{rows}</table>"
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+
+def _parameter_rows(label: str, room: str, impl: str, values: Mapping[str, int]) -> list[tuple[str, str]]:
+    table = fabrics.parameter_table().of(room, impl)
+    rows = []
+    for name, value in values.items():
+        parameter = table[name]
+        text = parameter.show(value)
+        if value != parameter.default:
+            text += f" (default {parameter.show(parameter.default)})"
+        rows.append((f"{label}.{name}", text))
+    return rows

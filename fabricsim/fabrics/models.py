@@ -1,0 +1,233 @@
+"""The sections of a cluster that choose a model of the core and set its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+
+from fabricsim import fabrics
+from fabricsim.errors import unknown_name
+from fabricsim.fabrics.parameters import ParameterTable, read_values, unknown_key
+from fabricsim.fabrics.section import Issue, raise_issues, show
+
+__all__ = [
+    "COLLECTIVE_KINDS",
+    "DEFAULT_ALGORITHMS",
+    "SECTIONS",
+    "Collectives",
+    "CongestionControlModel",
+    "LinkModel",
+    "ModelSection",
+    "RoutingModel",
+    "SwitchModel",
+    "TransportModel",
+]
+
+Setting = tuple[str, str, dict[str, int]]
+
+#: The kinds of collective, as a trace names them, and the algorithm used when none is chosen.
+DEFAULT_ALGORITHMS: Mapping[str, str] = {
+    "all_reduce": "ring",
+    "reduce_scatter": "ring",
+    "all_gather": "ring",
+    "all_to_all": "pairwise",
+    "broadcast": "chain",
+    "reduce": "chain",
+    "barrier": "dissemination",
+}
+COLLECTIVE_KINDS = tuple(DEFAULT_ALGORITHMS)
+
+
+class ModelSection(BaseModel):
+    """The choice of one implementation of a room, with the parameters that differ from its defaults.
+
+    Parameters
+    ----------
+    model
+        Name of the implementation, as the core's tables list it.
+    params
+        Value by full parameter name, integers in the unit that ends the name; only those that were given. Do
+        not change.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        On an unknown model, unknown parameters and values out of range, all at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Name of the section in a file, of the room in the core, and the model used when none is chosen.
+    section: ClassVar[str] = ""
+    room: ClassVar[str] = ""
+    default_model: ClassVar[str] = ""
+
+    model: str
+    params: dict[str, int]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            if isinstance(data, cls):
+                return data
+            raise_issues(cls.__name__, [((), f"found {show(data)}, allowed: a table", data)])
+        table = fabrics.parameter_table()
+        known = table.implementations.get(cls.room, ())
+        model = data.get("model", cls.default_model)
+        issues: list[Issue] = []
+        if not isinstance(model, str) or model not in known:
+            text = unknown_name("model", model if isinstance(model, str) else show(model), known)
+            raise_issues(cls.__name__, [(("model",), text, model)])
+        given = {str(key): value for key, value in data.items() if key != "model"}
+        values, problems = read_values(given, table.of(cls.room, model), reserved=["model"])
+        issues += [((key,), message, found) for key, message, found in problems]
+        raise_issues(cls.__name__, issues)
+        return {"model": model, "params": values}
+
+    @model_serializer(mode="plain")
+    def _write(self) -> dict[str, Any]:
+        return {"model": self.model, **self.params}
+
+    def resolved(self) -> dict[str, int]:
+        """Return every parameter of the model by full name: the given values over the defaults."""
+        return fabrics.parameter_table().defaults(self.room, self.model) | self.params
+
+    def __hash__(self) -> int:
+        return hash((self.model, tuple(self.params.items())))
+
+
+class SwitchModel(ModelSection):
+    """The switches: buffers, marking, forwarding."""
+
+    section: ClassVar[str] = "switch"
+    room: ClassVar[str] = "switch"
+    default_model: ClassVar[str] = "ethernet"
+
+
+class LinkModel(ModelSection):
+    """The links: lossy, or with pause frames (PFC)."""
+
+    section: ClassVar[str] = "link"
+    room: ClassVar[str] = "link"
+    default_model: ClassVar[str] = "pause"
+
+
+class RoutingModel(ModelSection):
+    """The choice among equal paths."""
+
+    section: ClassVar[str] = "routing"
+    room: ClassVar[str] = "route"
+    default_model: ClassVar[str] = "ecmp"
+
+
+class TransportModel(ModelSection):
+    """The transport of the network interfaces."""
+
+    section: ClassVar[str] = "transport"
+    room: ClassVar[str] = "transport"
+    default_model: ClassVar[str] = "roce"
+
+
+class CongestionControlModel(ModelSection):
+    """The congestion control of the senders."""
+
+    section: ClassVar[str] = "congestion_control"
+    room: ClassVar[str] = "cc"
+    default_model: ClassVar[str] = "dcqcn"
+
+
+#: The sections that choose a model, by the name that a file gives them.
+SECTIONS: Mapping[str, type[ModelSection]] = {
+    cls.section: cls for cls in (SwitchModel, LinkModel, RoutingModel, TransportModel, CongestionControlModel)
+}
+
+
+class Collectives(BaseModel):
+    """The algorithm of each kind of collective, and the parameters of the algorithms.
+
+    Parameters
+    ----------
+    algorithms
+        Algorithm by kind, only those that were chosen: ``all_reduce = "ring"``. Do not change.
+    params
+        Parameters by algorithm: ``[collectives.ring]`` with its keys. Do not change.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    room: ClassVar[str] = "coll"
+
+    algorithms: dict[str, str]
+    params: dict[str, dict[str, int]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            if isinstance(data, cls):
+                return data
+            raise_issues(cls.__name__, [((), f"found {show(data)}, allowed: a table", data)])
+        table = fabrics.parameter_table()
+        known = table.implementations.get(cls.room, ())
+        algorithms: dict[str, str] = {}
+        params: dict[str, dict[str, int]] = {}
+        issues: list[Issue] = []
+        for key, value in data.items():
+            if key in COLLECTIVE_KINDS:
+                loc, name, extra = _chosen(str(key), value)
+                issues += extra
+                if not isinstance(name, str):
+                    text = f"found {show(name)}, allowed: one of {', '.join(known)}"
+                    issues.append((loc, text, name))
+                elif name not in known:
+                    issues.append((loc, unknown_name("algorithm", name, known), name))
+                else:
+                    algorithms[key] = name
+            elif key in known:
+                if not isinstance(value, Mapping):
+                    issues.append(((key,), f"found {show(value)}, allowed: a table of its parameters", value))
+                    continue
+                values, problems = read_values(value, table.of(cls.room, key))
+                issues += [((key, name), message, found) for name, message, found in problems]
+                params[key] = values
+            else:
+                issues.append(((key,), unknown_key(key, [*COLLECTIVE_KINDS, *known]), value))
+        raise_issues(cls.__name__, issues)
+        ordered = {kind: algorithms[kind] for kind in COLLECTIVE_KINDS if kind in algorithms}
+        return {"algorithms": ordered, "params": {a: params[a] for a in known if params.get(a)}}
+
+    @model_serializer(mode="plain")
+    def _write(self) -> dict[str, Any]:
+        return {**self.algorithms, **{name: dict(values) for name, values in self.params.items()}}
+
+    def chosen(self) -> dict[str, str]:
+        """Return the algorithm of every kind: the given ones over the defaults that the core has."""
+        known = fabrics.parameter_table().implementations.get(self.room, ())
+        defaults = {kind: name for kind, name in DEFAULT_ALGORITHMS.items() if name in known}
+        return defaults | self.algorithms
+
+    def settings(self) -> list[Setting]:
+        """Return (room, algorithm, parameters) for each algorithm that is used or has parameters."""
+        table: ParameterTable = fabrics.parameter_table()
+        names = sorted(set(self.chosen().values()) | set(self.params))
+        return [
+            (self.room, name, table.defaults(self.room, name) | self.params.get(name, {})) for name in names
+        ]
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.algorithms.items()), tuple((k, *v.items()) for k, v in self.params.items())))
+
+
+def _chosen(kind: str, value: Any) -> tuple[tuple[str, ...], Any, list[Issue]]:
+    """Read ``"ring"`` or ``{algorithm = "ring"}``: place of the name, the name, what is wrong beside it."""
+    if not isinstance(value, Mapping):
+        return (kind,), value, []
+    extra: list[Issue] = [
+        ((kind, str(key)), unknown_key(str(key), ["algorithm"]), found)
+        for key, found in value.items()
+        if key != "algorithm"
+    ]
+    return (kind, "algorithm"), value.get("algorithm"), extra
