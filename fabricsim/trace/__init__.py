@@ -1,0 +1,45 @@
+"""Traces: what ranks do, as an Arrow table whose rows are operations of sets of ranks.
+
+This is the one door of the room: everything that other rooms use is here.
+"""
+
+from fabricsim.trace.lower import lower
+from fabricsim.trace.read import read_arrow, read_trace
+from fabricsim.trace.repair import RepairReport, repair
+from fabricsim.trace.schema import (
+    COLLECTIVES,
+    COLUMNS,
+    KIND_CODE,
+    KINDS,
+    LOWERED_SCHEMA,
+    POINT_TO_POINT,
+    SCHEMA_VERSION,
+    STORAGE,
+    TRACE_SCHEMA,
+)
+from fabricsim.trace.table import Trace, TraceWarning
+from fabricsim.trace.validate import validate
+from fabricsim.trace.write import TraceWriter, make_provenance, write_trace
+
+__all__ = [
+    "COLLECTIVES",
+    "COLUMNS",
+    "KINDS",
+    "KIND_CODE",
+    "LOWERED_SCHEMA",
+    "POINT_TO_POINT",
+    "SCHEMA_VERSION",
+    "STORAGE",
+    "TRACE_SCHEMA",
+    "RepairReport",
+    "Trace",
+    "TraceWarning",
+    "TraceWriter",
+    "lower",
+    "make_provenance",
+    "read_arrow",
+    "read_trace",
+    "repair",
+    "validate",
+    "write_trace",
+]

@@ -1,0 +1,355 @@
+"""The checks of a trace: the schema, then values, all problems at once, each with row, column and count.
+
+Rows are numbered from 0. Every check is vectorised; Python loops run only to describe what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fabricsim.errors import Problem, unknown_name
+from fabricsim.trace.order import check_cycles, check_matching, check_sharing
+from fabricsim.trace.schema import (
+    COLUMNS,
+    KIND_CODE,
+    KINDS,
+    POINT_TO_POINT,
+    ROOTED,
+    SIZED,
+    STORAGE,
+    normalise,
+)
+from fabricsim.trace.view import Bools, Ints, View
+
+MAX_ROWS_NAMED = 5
+INT64_MAX = 2**63 - 1
+
+#: Columns that may not be negative where they are given.
+_NON_NEGATIVE = (
+    "id", "bytes", "duration_ps", "mem_bytes", "delay_ps", "stream", "start_ps", "end_ps", "offset",
+)  # fmt: skip
+#: Columns of lists whose entries may not be negative.
+_NON_NEGATIVE_LISTS = ("ranks", "splits")
+
+
+class Findings:
+    """Collects problems: one for each check, naming the first rows and how many there are."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.problems: list[Problem] = []
+        self.columns: set[str] = set()
+
+    def add(self, column: str, rows: Ints, found: Callable[[int], str], allowed: str) -> None:
+        """Add a problem of the given rows (ascending), described by the first of them, if any."""
+        if len(rows) == 0:
+            return
+        first = int(rows[0])
+        text = f"found {found(first)}, allowed: {allowed}"
+        if len(rows) > 1:
+            shown = ", ".join(str(int(r)) for r in rows[:MAX_ROWS_NAMED])
+            more = ", …" if len(rows) > MAX_ROWS_NAMED else ""
+            text += f" ({len(rows)} rows: {shown}{more})"
+        self.problems.append(Problem(f"{self.where}:row {first}:{column}", text))
+        self.columns.add(column)
+
+    def mask(self, column: str, bad: Bools, found: Callable[[int], str], allowed: str) -> None:
+        """Add a problem of the rows where ``bad`` is True."""
+        if bad.any():
+            self.add(column, np.flatnonzero(bad), found, allowed)
+
+
+def validate(table: pa.Table, where: str = "trace", *, n_ranks: int | None = None) -> list[Problem]:
+    """Check a trace table and return everything that is wrong with it.
+
+    Parameters
+    ----------
+    table
+        Any Arrow table; types that hold the same values (large lists, strings, other integers) are accepted.
+    where
+        What the problems name as their place, usually the path.
+    n_ranks
+        When given, ranks must be below it.
+
+    Returns
+    -------
+    list of Problem
+        Empty when the trace is valid. Schema problems first; when there are any, values are not looked at.
+
+    >>> import pyarrow as pa
+    >>> print(validate(pa.table({"id": [1], "kind": ["barier"], "ranks": [[0, 1]]}), "x.arrow")[0].where)
+    x.arrow:row 0:kind
+    """
+    table, problems = normalise(table, where)
+    return problems or check(View(table), where, n_ranks=n_ranks)
+
+
+def check(view: View, where: str, *, n_ranks: int | None = None) -> list[Problem]:
+    """Check the values of a normalised table; see ``validate``."""
+    if view.n == 0:
+        return [Problem(where, "found no rows, allowed: at least one operation")]
+    out = Findings(where)
+    _check_nulls(view, out)
+    if out.problems:
+        # Without ids, kinds and ranks no other check can tell the truth.
+        return out.problems
+    _check_kinds(view, out)
+    _check_signs(view, out)
+    _check_ids(view, out)
+    _check_ranks(view, out, n_ranks)
+    _check_bytes(view, out)
+    _check_compute(view, out)
+    _check_splits(view, out)
+    _check_storage(view, out)
+    _check_times(view, out)
+    _check_peers(view, out)
+    _check_after(view, out)
+    # What follows looks at several rows together, so the columns that it reads must be sound.
+    if not out.columns & {"kind", "ranks", "peer"}:
+        check_matching(view, out)
+    if not out.columns & {"id", "kind", "ranks", "stream"}:
+        check_sharing(view, out)
+        check_cycles(view, out)
+    return out.problems
+
+
+def _check_nulls(view: View, out: Findings) -> None:
+    for column in COLUMNS:
+        array = view.array(column.name)
+        if array is None:
+            continue
+        if column.required and array.null_count:
+            bad = array.is_null().to_numpy(zero_copy_only=False)
+            out.mask(column.name, bad, lambda r: "null", f"{column.type}, not null")
+        if pa.types.is_list(column.type) and view.lists(column.name).null_entries:
+            lists = view.lists(column.name)
+            null = array.flatten().is_null().to_numpy(zero_copy_only=False)
+            out.add(
+                column.name, np.unique(lists.row[null]), lambda r: "a null in the list", "entries not null"
+            )
+
+
+def _check_kinds(view: View, out: Findings) -> None:
+    if (view.kind >= 0).all():
+        return
+    words = view.array("kind")
+    assert words is not None
+    indices = words.indices.to_numpy(zero_copy_only=False)
+    for index, word in enumerate(words.dictionary.to_pylist()):
+        if word not in KIND_CODE:
+            rows = np.flatnonzero(indices == index)
+            out.add("kind", rows, lambda r, w=word: unknown_name("kind", str(w), KINDS), "a known kind")
+
+
+def _check_signs(view: View, out: Findings) -> None:
+    for name in _NON_NEGATIVE:
+        if name in view.table.column_names:
+            values = view.flat(name).values
+            if values.size and values.min() < 0:
+                out.mask(name, values < 0, lambda r, v=values: str(v[r]), "at least 0")
+    for name in _NON_NEGATIVE_LISTS:
+        lists = view.lists(name)
+        if lists.values.size and lists.values.min() < 0:
+            rows = np.unique(lists.row[lists.values < 0])
+            out.add(name, rows, lambda r, x=lists: _short(x.at(r)), "entries of at least 0")
+
+
+def _check_ids(view: View, out: Findings) -> None:
+    ids, order = view.rows_by_id
+    if order is None:
+        return
+    again = np.flatnonzero(ids[1:] == ids[:-1]) + 1
+    if len(again) == 0:
+        return
+    # Equal ids stand in row order, so the row before is an earlier one with the same id.
+    rows, earlier = order[again], order[again - 1]
+    by_row = np.argsort(rows)
+    before = {int(rows[i]): int(earlier[i]) for i in by_row[:1]}
+    out.add(
+        "id",
+        rows[by_row],
+        lambda r: f"{ids[again[by_row[0]]]} again (first in row {before[r]})",
+        "unique ids",
+    )
+
+
+def _check_ranks(view: View, out: Findings, n_ranks: int | None) -> None:
+    ranks = view.ranks
+    out.mask("ranks", ranks.lengths == 0, lambda r: "no ranks", "at least one rank")
+    if n_ranks is not None and ranks.values.size and int(ranks.values.max()) >= n_ranks:
+        rows = np.unique(ranks.row[ranks.values >= n_ranks])
+        out.add("ranks", rows, lambda r: f"rank {max(ranks.at(r))}", f"ranks 0 to {n_ranks - 1}")
+    # Ascending lists hold no rank twice; only the others are sorted and looked at.
+    rows = np.flatnonzero(~view.ascending)
+    if len(rows) == 0:
+        return
+    which, some = ranks.of(rows)
+    order = np.lexsort((some, which))
+    twice = (some[order][1:] == some[order][:-1]) & (which[order][1:] == which[order][:-1])
+    bad = rows[np.unique(which[order][1:][twice])]
+    out.add("ranks", bad, lambda r: f"a rank twice in {_short(ranks.at(r))}", "each rank once")
+
+
+def _check_bytes(view: View, out: Findings) -> None:
+    size = view.flat("bytes")
+    splits = view.lists("splits")
+    missing = view.is_kind(*SIZED) & ~size.given
+    missing &= ~(view.is_kind("all_to_all") & (splits.lengths > 0))
+    out.mask("bytes", missing, lambda r: f"null in a row of kind {_kind(view, r)}", "bytes, at least 0")
+    sized = view.is_kind(*SIZED)
+    surplus = ~sized & (size.values != 0)
+    out.mask("bytes", surplus, lambda r: f"{size.values[r]} in a row of kind {_kind(view, r)}", "null or 0")
+
+
+def _check_compute(view: View, out: Findings) -> None:
+    compute = view.is_kind("compute")
+    duration, flops, memory = view.flat("duration_ps"), view.flat("flops"), view.flat("mem_bytes")
+    work = flops.given | memory.given
+    neither = compute & ~duration.given & ~work
+    out.mask(
+        "duration_ps", neither, lambda r: "null", "duration_ps, or flops and mem_bytes, in a compute row"
+    )
+    both = compute & duration.given & work
+    out.mask("duration_ps", both, lambda r: "both duration_ps and flops or mem_bytes", "one of the two")
+    for name, column in (("duration_ps", duration), ("flops", flops), ("mem_bytes", memory)):
+        if not column.given.any():
+            continue
+        other = ~compute & (column.values != 0)
+        out.mask(
+            name, other, lambda r, c=column: f"{c.values[r]} in a row of kind {_kind(view, r)}", "null or 0"
+        )
+    if flops.given.any():
+        bad = flops.given & ~(np.isfinite(flops.values) & (flops.values >= 0))
+        out.mask("flops", bad, lambda r: str(flops.values[r]), "a finite number, at least 0")
+
+
+def row_sums(view: View, rows: Ints) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Return the greatest total that one rank sends, for all_to_all rows with ``splits``, exact and as float.
+
+    ``rows`` hold n or n*n entries each. The exact one wraps past 2^63-1, which the other tells.
+    """
+    splits, n = view.lists("splits"), view.ranks.lengths[rows]
+    lengths = splits.lengths[rows]
+    _, values = splits.of(rows)
+    # The segments to sum: one for each row of n entries, n for each of n*n.
+    segments = np.where(lengths == n, 1, n)
+    starts = np.repeat(np.cumsum(lengths) - lengths, segments)
+    owner = np.repeat(np.arange(len(rows)), segments)
+    place = np.arange(len(owner)) - (np.cumsum(segments) - segments)[owner]
+    starts = starts + place * n[owner]
+    exact = np.add.reduceat(values, starts)
+    about = np.add.reduceat(values.astype(np.float64), starts)
+    heads = np.cumsum(segments) - segments
+    return np.maximum.reduceat(exact, heads), np.maximum.reduceat(about, heads)
+
+
+def _check_splits(view: View, out: Findings) -> None:
+    splits = view.lists("splits")
+    if len(splits.values) == 0:
+        return
+    n, lengths = view.ranks.lengths, splits.lengths
+    all_to_all = view.is_kind("all_to_all")
+    wrong_kind = ~all_to_all & (lengths > 0)
+    out.mask("splits", wrong_kind, lambda r: f"splits in a row of kind {_kind(view, r)}", "null or empty")
+    has = all_to_all & (lengths > 0) & (n > 0)
+    wrong = has & (lengths != n) & (lengths != n * n)
+    out.mask(
+        "splits", wrong, lambda r: f"{lengths[r]} entries for {n[r]} ranks", "n entries, or n*n row by row"
+    )
+    rows = np.flatnonzero(has & ~wrong)
+    if len(rows) == 0 or splits.values.min() < 0:
+        return
+    total, about = row_sums(view, rows)
+    over = rows[about >= INT64_MAX]
+    out.add("splits", over, lambda r: "parts that add up to more than 2^63-1 bytes", "a total below")
+    size = view.flat("bytes")
+    differs = size.given[rows] & (size.values[rows] != total) & (about < INT64_MAX)
+    greatest = dict(zip(rows[differs].tolist()[:1], total[differs].tolist()[:1], strict=True))
+    out.add(
+        "bytes",
+        rows[differs],
+        lambda r: f"{size.values[r]}, but splits add up to {greatest[r]}",
+        "null, or the greatest total that a rank sends",
+    )
+
+
+def _check_storage(view: View, out: Findings) -> None:
+    rows = view.is_kind(*STORAGE)
+    if rows.any():
+        file = view.array("file")
+        no_file = np.ones(view.n, bool) if file is None else file.is_null().to_numpy(zero_copy_only=False)
+        out.mask("file", rows & no_file, lambda r: f"null in a row of kind {_kind(view, r)}", "a file name")
+
+
+def _check_times(view: View, out: Findings) -> None:
+    start, end = view.flat("start_ps"), view.flat("end_ps")
+    bad = start.given & end.given & (end.values < start.values)
+    out.mask(
+        "end_ps", bad, lambda r: f"{end.values[r]}, before start_ps {start.values[r]}", "end_ps >= start_ps"
+    )
+
+
+def _check_peers(view: View, out: Findings) -> None:
+    ranks, peer, lengths = view.ranks, view.peer, view.peer.lengths
+    p2p = view.is_kind(*POINT_TO_POINT)
+    rooted = view.is_kind(*ROOTED)
+    other = ~p2p & ~rooted & (lengths > 0)
+    out.mask(
+        "peer", other, lambda r: f"{_short(peer.at(r))} in a row of kind {_kind(view, r)}", "null or empty"
+    )
+    uneven = p2p & (lengths != ranks.lengths)
+    out.mask(
+        "peer", uneven, lambda r: f"{lengths[r]} peers for {ranks.lengths[r]} ranks", "as many peers as ranks"
+    )
+    if p2p.any():
+        rows = np.flatnonzero(p2p & ~uneven)
+        at, there = peer.of(rows)
+        _, here = ranks.of(rows)
+        any_source = np.unique(rows[at[(there == -1) & (view.kind[rows[at]] == KINDS.index("recv"))]])
+        out.add("peer", any_source, lambda r: "-1, an ambiguous receive from any rank", "the rank that sends")
+        negative = np.setdiff1d(np.unique(rows[at[there < 0]]), any_source)
+        out.add("peer", negative, lambda r: _short(peer.at(r)), "ranks of at least 0")
+        itself = np.unique(rows[at[there == here]])
+        out.add("peer", itself, lambda r: f"a message of rank {ranks.at(r)[0]} to itself", "another rank")
+    if rooted.any():
+        not_one = rooted & (lengths != 1)
+        out.mask("peer", not_one, lambda r: f"{lengths[r]} entries", "one entry, the root rank")
+        rows = np.flatnonzero(rooted & (lengths == 1))
+        roots = peer.values[peer.offsets[rows]]
+        at, there = ranks.of(rows)
+        inside = np.zeros(len(rows), bool)
+        inside[at[there == roots[at]]] = True
+        out.add(
+            "peer",
+            rows[~inside],
+            lambda r: f"root {peer.at(r)[0]}, not in ranks {_short(ranks.at(r))}",
+            "a root that takes part",
+        )
+
+
+def _check_after(view: View, out: Findings) -> None:
+    row, waits_for, named = view.edges
+    if len(row) == 0:
+        return
+    unknown = waits_for < 0
+    if unknown.any():
+        rows, first = np.unique(row[unknown], return_index=True)
+        missing = named[unknown][first[0]]
+        out.add("after", rows, lambda r: f"{missing}, which is no id of this trace", "ids of other rows")
+    itself = np.unique(row[waits_for == row])
+    out.add("after", itself, lambda r: f"{view.flat('id').values[r]}, the row itself", "ids of other rows")
+
+
+def _kind(view: View, row: int) -> str:
+    code = int(view.kind[row])
+    return KINDS[code] if code >= 0 else "unknown"
+
+
+def _short(values: list[int]) -> str:
+    if len(values) <= 8:
+        return str(values)
+    return "[" + ", ".join(map(str, values[:8])) + f", … {len(values)} entries]"
