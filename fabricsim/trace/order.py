@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -231,7 +232,7 @@ def _name_cycle(view: View, rows: Ints, out: _Findings) -> None:
                 if place in last:
                     waits[me].setdefault(last[place], f"by stream {place[1]} of rank {rank}")
                 last[place] = me
-    cycle = _find_cycle(waits)
+    cycle = find_cycle(waits)
     if not cycle:
         return
     start = min(range(len(cycle)), key=lambda i: cycle[i])
@@ -245,25 +246,28 @@ def _name_cycle(view: View, rows: Ints, out: _Findings) -> None:
     out.add("after", members, lambda r: f"a cycle: {shown}", "operations that do not wait for themselves")
 
 
-def _find_cycle(waits: dict[tuple[int, int], dict[tuple[int, int], str]]) -> list[tuple[int, int]]:
-    """Return the nodes of one cycle in order, or nothing: a depth-first walk with its own stack."""
-    finished: set[tuple[int, int]] = set()
+_Node = TypeVar("_Node", int, tuple[int, int])
+
+
+def find_cycle(waits: Mapping[_Node, Iterable[_Node]]) -> list[_Node]:
+    """Return the nodes of one cycle, each waiting for the next, or nothing: a walk with its own stack."""
+    finished: set[_Node] = set()
     for root in sorted(waits):
         if root in finished:
             continue
-        path, on_path, walk = [root], {root: 0}, [iter(waits[root])]
+        path, place, walk = [root], {root: 0}, [iter(waits[root])]
         while path:
             for other in walk[-1]:
-                if other in on_path:
-                    return path[on_path[other] :]
+                if other in place:
+                    return path[place[other] :]
                 if other not in finished:
-                    on_path[other] = len(path)
+                    place[other] = len(path)
                     path.append(other)
                     walk.append(iter(waits.get(other, ())))
                     break
             else:
                 node = path.pop()
                 walk.pop()
-                del on_path[node]
+                del place[node]
                 finished.add(node)
     return []
