@@ -1,0 +1,161 @@
+"""Compile a cluster to a Model, and a trace on it to a Program: the two constants that runs share."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fabricsim.errors import InputError
+
+if TYPE_CHECKING:
+    from fabricsim.cluster import Cluster
+    from fabricsim.trace import Trace
+
+__all__ = ["Model", "Program", "build_program", "compile", "table_digest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A compiled cluster: constant, shareable by replays, threads and sweeps.
+
+    Parameters
+    ----------
+    cluster
+        What it was compiled from.
+    topology
+        Nodes and cables as flat arrays.
+    engine
+        The compiled core's own model.
+    """
+
+    cluster: Cluster
+    topology: Any
+    engine: Any = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of all that is emulated."""
+        return str(self.cluster.digest())[:16]
+
+    @property
+    def lookahead_ps(self) -> int:
+        """The width of the core's time window: the least delay of a link, in picoseconds."""
+        return int(self.engine.lookahead_ps)
+
+    def __repr__(self) -> str:
+        hosts, switches = self.topology.n_hosts, self.topology.n_switches
+        return f"<Model {self.cluster.name}: {hosts} hosts, {switches} switches, {self.engine.n_links} links>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A trace compiled on a model: its lowered rows, where its ranks are, and the core's own program."""
+
+    model: Model
+    trace: Trace
+    lowered: pa.Table
+    rank_host: np.ndarray
+    digest: str
+    engine: Any = field(repr=False)
+
+
+def compile(cluster: Cluster) -> Model:
+    """Compile a cluster once, for many replays.
+
+    Parameters
+    ----------
+    cluster
+        The configuration, from ``Cluster.from_toml`` or ``Cluster.from_dict``.
+
+    Returns
+    -------
+    Model
+        Constant; give it to ``replay`` in place of the cluster.
+
+    Raises
+    ------
+    ConfigError
+        When the topology or a setting is not possible.
+
+    >>> import fabricsim
+    >>> fabricsim.compile(fabricsim.Cluster.from_toml("demo-64-400g-roce"))  # doctest: +ELLIPSIS
+    <Model demo-64-400g-roce: 64 hosts, ...>
+    """
+    from fabricsim._core import engine
+
+    topology = cluster.topology()
+    core = engine.Model(
+        n_hosts=topology.n_hosts,
+        n_switches=topology.n_switches,
+        cable_a=topology.cable_a,
+        cable_b=topology.cable_b,
+        cable_rate_mbps=topology.cable_rate_mbps,
+        cable_delay_ps=topology.cable_delay_ps,
+        node_latency_ps=topology.node_latency_ps,
+        settings=cluster.settings(),
+    )
+    return Model(cluster=cluster, topology=topology, engine=core)
+
+
+def build_program(model: Model, trace: Trace) -> Program:
+    """Lower a trace and compile it on a model.
+
+    Parameters
+    ----------
+    model
+        A compiled cluster.
+    trace
+        Operations of rank sets.
+
+    Raises
+    ------
+    InputError
+        When the trace is empty, or has a row that the core cannot run.
+    ConfigError
+        When the trace has more ranks than the cluster has places.
+    """
+    from fabricsim._core import engine
+    from fabricsim.trace import lower
+
+    if trace.table.num_rows == 0:
+        raise InputError(["the trace has no rows; there is nothing to replay"])
+    lowered = lower(trace, model.cluster.accelerator).combine_chunks()
+    rank_host = np.asarray(model.cluster.rank_host(trace.n_ranks), dtype=np.int32)
+    core = engine.Program(model.engine, lowered, rank_host=rank_host, algorithms=model.cluster.algorithms())
+    return Program(
+        model=model,
+        trace=trace,
+        lowered=lowered,
+        rank_host=rank_host,
+        digest=table_digest(lowered),
+        engine=core,
+    )
+
+
+def table_digest(table: pa.Table) -> str:
+    """Return 16 hex digits of the SHA-256 of a table's values, whatever its chunks and metadata.
+
+    Parameters
+    ----------
+    table
+        Columns of integers and of lists of integers, without nulls.
+
+    >>> a = pa.table({"x": pa.chunked_array([[1, 2], [3]])})
+    >>> table_digest(a) == table_digest(pa.table({"x": [1, 2, 3]}))
+    True
+    """
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        digest.update(f"{name}:{values.type}:{len(values)};".encode())
+        if pa.types.is_list(values.type):
+            lengths = values.value_lengths().to_numpy(zero_copy_only=False).astype("<i4")
+            digest.update(lengths.tobytes())
+            values = values.flatten()
+        array = values.to_numpy(zero_copy_only=False)
+        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,390 @@
+"""Replay a trace on a cluster: run the core slice by slice, and make a result of what it found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+import fabricsim
+from fabricsim import records
+from fabricsim.analysis import breakdown, busiest_links, collectives, critical_path
+from fabricsim.analysis.critical_path import path_summary
+from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
+from fabricsim.program import Model, Program, build_program, compile
+from fabricsim.result import FileTable, Result, flows_summary, make_folder
+from fabricsim.units import format_time, us
+
+if TYPE_CHECKING:
+    from fabricsim.cluster import Cluster
+    from fabricsim.trace import Trace
+
+__all__ = ["Progress", "replay"]
+
+#: What ``record`` may name.
+RECORDS = ("series",)
+
+#: Emulated time between the samples of ``record=("series",)``, in picoseconds.
+SERIES_PS = 10 * us
+
+#: Counters of the core that belong to the result. How the core worked (windows, memory) is not among them.
+COUNTERS = (
+    "packets",
+    "packet_hops",
+    "drops",
+    "ecn_marks",
+    "pfc_pauses",
+    "cnps",
+    "acks",
+    "naks",
+    "retransmits",
+    "timeouts",
+    "messages",
+)
+
+# A slice ends often enough for Ctrl-C and the progress bar, seldom enough to cost nothing.
+_FIRST_SLICE_PS = 10 * us
+_LEAST_SLICE_PS = 1 * us
+_SHORT_S, _LONG_S = 0.05, 0.2
+# What a burst of traffic after a long silence may take: the slice is bounded as if every link were full.
+_BURST_S, _HOPS_PER_S, _FULL_PACKET_BITS = 2.0, 10e6, 4096 * 8
+
+# Walking the critical path needs the whole dependency graph in memory.
+_PATH_INSTANCES = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: emulated picoseconds, operations of ranks, packet-hops, wall-clock seconds."""
+
+    now_ps: int
+    done_ops: int
+    total_ops: int
+    packet_hops: int
+    wall_s: float
+
+
+def replay(
+    trace: Trace | str | Path,
+    cluster: Cluster | Model | str | Path,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+    out: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    record: Collection[str] = (),
+    series_ps: int | None = None,
+    max_time_ps: int | None = None,
+) -> Result:
+    """Emulate a trace on a cluster.
+
+    Parameters
+    ----------
+    trace
+        Operations of rank sets, or the path of a trace file.
+    cluster
+        A cluster, a compiled model, or the path of a cluster file or the name of a preset.
+    seed
+        Of the random draws (ECN marks, hashes), 0 to 2^63-1. The same inputs and seed give the same result.
+    threads
+        Threads of the core, at least 1; the result does not depend on it.
+    out
+        A folder that the result is saved to. An interrupted or limited run leaves what it found so far there,
+        with ``"status"`` in the summary saying so.
+    progress
+        Called about ten times a second.
+    record
+        ``("series",)`` samples the links over time. Recording never changes a result.
+    series_ps
+        Picoseconds of emulated time between samples, at least 1; implies ``record=("series",)``. Default 10
+        us.
+    max_time_ps
+        Give up when the emulated time reaches this.
+
+    Returns
+    -------
+    Result
+        Summary and tables.
+
+    Raises
+    ------
+    ConfigError
+        When an option or the cluster is not possible.
+    InputError
+        When the trace cannot be run, or can never finish (DeadlockError: who waits for whom).
+    EngineError
+        When ``max_time_ps`` was reached, or the core ran out of memory.
+
+    >>> import fabricsim
+    >>> from fabricsim.workload import collective
+    >>> trace = collective("all_reduce", size_bytes=1 << 20, n_ranks=8)
+    >>> model = fabricsim.compile(fabricsim.Cluster.from_toml("demo-64-400g-roce"))
+    >>> fabricsim.replay(trace, model).digest == fabricsim.replay(trace, model).digest
+    True
+    """
+    _check_options(seed, threads, record, series_ps, max_time_ps)
+    folder = make_folder(out) if out is not None else None
+    if isinstance(trace, (str, os.PathLike)):
+        from fabricsim.trace import read_trace
+
+        trace = read_trace(trace)
+    program = build_program(_as_model(cluster), trace)
+    from fabricsim._core import engine
+
+    run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads)
+    provenance = {
+        "fabricsim": fabricsim.__version__,
+        "cluster": program.model.cluster.name,
+        "cluster_digest": program.model.digest,
+        "trace_digest": program.digest,
+        "seed": seed,
+    }
+    series = None
+    if record or series_ps is not None:
+        series = _Series(run, series_ps or SERIES_PS, folder, provenance)
+    status = "complete"
+    try:
+        _advance(run, program, series, progress, max_time_ps)
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    except DeadlockError as error:
+        status = "deadlock"
+        raise _who_waits(run, program, error) from error
+    except BaseException:
+        status = "stopped"
+        raise
+    finally:
+        if series is not None:
+            series.close()
+        if status != "complete" and folder is not None:
+            _result(program, run, provenance, series, status).save(folder)
+    result = _result(program, run, provenance, series, status)
+    if folder is not None:
+        result.save(folder)
+    return result
+
+
+def _check_options(
+    seed: int, threads: int, record: Collection[str], series_ps: int | None, max_time_ps: int | None
+) -> None:
+    problems = []
+    if not 0 <= seed < 2**63:
+        problems.append(Problem("seed", f"found {seed}, allowed: 0 to 2^63-1"))
+    if not 1 <= threads <= 1024:
+        problems.append(Problem("threads", f"found {threads}, allowed: 1 to 1024"))
+    if isinstance(record, str):
+        record = (record,)
+    problems += [
+        Problem("record", unknown_name("record", name, RECORDS)) for name in record if name not in RECORDS
+    ]
+    if series_ps is not None and series_ps < 1:
+        problems.append(Problem("series_ps", f"found {series_ps}, allowed: at least 1"))
+    if max_time_ps is not None and max_time_ps < 1:
+        problems.append(Problem("max_time_ps", f"found {max_time_ps}, allowed: at least 1"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _as_model(cluster: Cluster | Model | str | Path) -> Model:
+    if isinstance(cluster, Model):
+        return cluster
+    if isinstance(cluster, (str, os.PathLike)):
+        from fabricsim.cluster import Cluster as Loader
+
+        cluster = Loader.from_toml(cluster)
+    return compile(cluster)
+
+
+def _advance(
+    run: Any,
+    program: Program,
+    series: _Series | None,
+    progress: Callable[[Progress], None] | None,
+    max_time_ps: int | None,
+) -> None:
+    """Step the run to its end, in slices of emulated time that take about a tenth of a second each."""
+    began = time.perf_counter()
+    total = int(run.total_ops)
+    slices = _Slices(program.model.topology)
+    until = 0
+    finished = False
+    while not finished:
+        until += slices.length_ps
+        if series is not None:
+            until = min(until, series.next_ps)
+        if max_time_ps is not None:
+            until = min(until, max_time_ps)
+        before = time.perf_counter()
+        finished = run.step(until)
+        now = time.perf_counter()
+        slices.took(now - before)
+        if series is not None and (finished or until >= series.next_ps):
+            series.sample(run.counters()["end_ps"] if finished else until)
+        if progress is not None and (finished or slices.due(now)):
+            hops = int(run.counters()["packet_hops"])
+            progress(Progress(int(run.now_ps), int(run.done_ops), total, hops, now - began))
+        if not finished and max_time_ps is not None and until >= max_time_ps:
+            raise EngineError(
+                f"the emulated time reached the limit of {format_time(max_time_ps)}"
+                f" with {run.done_ops} of {total} operations of ranks done"
+            )
+
+
+class _Slices:
+    """How much emulated time to run before looking up again."""
+
+    def __init__(self, topology: Any) -> None:
+        self.length_ps = _FIRST_SLICE_PS
+        mbps = 2.0 * float(np.asarray(topology.cable_rate_mbps, np.float64).sum())
+        hops_per_ps = mbps * 1e6 / _FULL_PACKET_BITS / 1e12
+        self.most_ps = max(_FIRST_SLICE_PS, int(_BURST_S * _HOPS_PER_S / max(hops_per_ps, 1e-18)))
+        self.told = 0.0
+
+    def took(self, wall_s: float) -> None:
+        if wall_s < _SHORT_S:
+            self.length_ps = min(2 * self.length_ps, self.most_ps)
+        elif wall_s > _LONG_S:
+            self.length_ps = max(self.length_ps // 2, _LEAST_SLICE_PS)
+
+    def due(self, now: float) -> bool:
+        if now - self.told < 0.1:
+            return False
+        self.told = now
+        return True
+
+
+class _Series:
+    """Samples of the links, to a file batch by batch when there is a folder, else in memory."""
+
+    def __init__(self, run: Any, every_ps: int, folder: Path | None, provenance: dict[str, Any]) -> None:
+        self.run, self.every_ps, self.next_ps = run, every_ps, every_ps
+        self.schema = records.with_provenance("series", provenance)
+        self.before: dict[str, np.ndarray] | None = None
+        self.pending: list[pa.RecordBatch] = []
+        self.kept: list[pa.RecordBatch] = []
+        self.rows = 0
+        self.path = folder / "series.arrow" if folder is not None else None
+        self.writer = records.TableWriter(self.path, self.schema) if self.path is not None else None
+
+    def sample(self, time_ps: int) -> None:
+        now = self.run.links()
+        batch = records.series_batch(time_ps, now, self.before)
+        self.before = now
+        self.next_ps += self.every_ps
+        if batch is not None:
+            self.pending.append(batch)
+            self.rows += batch.num_rows
+            if self.rows >= records.BATCH_ROWS:
+                self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        if self.writer is not None:
+            self.writer.close()
+
+    def source(self) -> Callable[[], pa.Table]:
+        if self.path is not None:
+            return FileTable(self.path, "series")
+        return _given(pa.Table.from_batches(self.kept, schema=self.schema))
+
+    def _flush(self) -> None:
+        if not self.pending:
+            return
+        table = pa.Table.from_batches(self.pending, schema=records.SCHEMAS["series"])
+        table = table.combine_chunks().replace_schema_metadata(self.schema.metadata)
+        self.pending, self.rows = [], 0
+        if self.writer is not None:
+            self.writer.write(table)
+        else:
+            self.kept.extend(table.to_batches())
+
+
+def _result(
+    program: Program, run: Any, provenance: dict[str, Any], series: _Series | None, status: str
+) -> Result:
+    counters = run.counters()
+    end_ps = int(counters["end_ps"])
+    instances = run.ops()
+    ops = records.ops_table(program, instances, provenance)
+    flows = records.flows_table(program, run.sends(), provenance)
+    length_ps = end_ps if status == "complete" else max(end_ps, int(run.now_ps))
+    links = records.links_table(program.model.topology, run.links(), length_ps, provenance)
+    summary: dict[str, Any] = {"status": status, "end_ps": end_ps}
+    summary |= {name: int(counters[name]) for name in COUNTERS if name in counters}
+    summary |= {
+        "digest": str(run.digest),
+        "cluster": program.model.cluster.name,
+        "hosts": int(program.model.topology.n_hosts),
+        "ranks": int(program.trace.n_ranks),
+        "operations": program.lowered.num_rows,
+        "operations_done": int(run.done_ops),
+        "operations_total": int(run.total_ops),
+        "flows_summary": flows_summary(flows),
+        "breakdown": breakdown(ops, end_ps).summary(),
+        "critical_path": _path(program, instances),
+        "collectives": collectives(ops),
+        "links": busiest_links(links),
+    }
+    tables = {"ops": ops, "flows": flows, "links": links}
+    sources: dict[str, Callable[[], pa.Table]] = {name: _given(table) for name, table in tables.items()}
+    if series is not None:
+        sources["series"] = series.source()
+    return Result(summary=summary, provenance=provenance, sources=sources)
+
+
+def _given(table: pa.Table) -> Callable[[], pa.Table]:
+    return lambda: table
+
+
+def _path(program: Program, instances: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return the critical path in short; None when there are too many operations to keep the graph of."""
+    from fabricsim.trace.schema import KINDS
+
+    if len(instances["row"]) > _PATH_INSTANCES:
+        return None
+    path = critical_path(
+        program.lowered, instances["rank"], instances["start_ps"], instances["end_ps"], tuple(KINDS)
+    )
+    return path_summary(path, dict(_named(program, {segment.id for segment in path})))
+
+
+def _named(program: Program, ids: set[int]) -> Iterator[tuple[int, str]]:
+    table = program.trace.table
+    if "name" not in table.column_names or not ids:
+        return
+    wanted = np.flatnonzero(np.isin(table["id"].to_numpy(), np.fromiter(ids, np.int64)))
+    picked = table.select(["id", "name"]).take(pa.array(wanted))
+    for operation, name in zip(picked["id"].to_pylist(), picked["name"].to_pylist(), strict=True):
+        if name is not None:
+            yield operation, name
+
+
+def _who_waits(run: Any, program: Program, error: DeadlockError) -> DeadlockError:
+    """Say which operations are stuck, by id, kind, name and rank, and on what."""
+    from fabricsim.trace.schema import KINDS
+
+    blocked = run.blocked(limit=20)
+    if not blocked:
+        return error
+    ids, kinds = program.lowered["id"].to_numpy(), program.lowered["kind"].to_numpy()
+    names = dict(_named(program, {int(ids[entry["row"]]) for entry in blocked}))
+    problems: list[Problem | str] = ["the program can never finish; these operations wait:"]
+    for entry in blocked:
+        row = int(entry["row"])
+        operation = int(ids[row])
+        name = f" {names[operation]!r}" if operation in names else ""
+        place = f"operation {operation} ({KINDS[kinds[row]]}{name}) on rank {entry['rank']}"
+        problems.append(Problem(place, str(entry["why"])))
+    left = int(run.total_ops) - int(run.done_ops)
+    if left > len(blocked):
+        problems.append(
+            f"and {left - len(blocked)} more that have not ended, with {format_time(run.now_ps)} emulated"
+        )
+    return DeadlockError(problems)
