@@ -1,0 +1,20 @@
+"""Where the time went: breakdown per rank, critical path, busiest links, bandwidths, comparison."""
+
+from fabricsim.analysis.breakdown import Breakdown, breakdown
+from fabricsim.analysis.collectives import bus_factor, collectives
+from fabricsim.analysis.comparison import Comparison, compare, read_nccl_tests
+from fabricsim.analysis.critical_path import Segment, critical_path
+from fabricsim.analysis.links import busiest_links
+
+__all__ = [
+    "Breakdown",
+    "Comparison",
+    "Segment",
+    "breakdown",
+    "bus_factor",
+    "busiest_links",
+    "collectives",
+    "compare",
+    "critical_path",
+    "read_nccl_tests",
+]

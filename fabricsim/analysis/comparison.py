@@ -1,0 +1,293 @@
+"""Measured against emulated: per operation, in all, and against an nccl-tests table."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from fabricsim.analysis.collectives import collectives, per_operation
+from fabricsim.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from fabricsim.result import Result
+    from fabricsim.trace import Trace
+
+__all__ = ["Comparison", "NcclTests", "compare", "read_nccl_tests"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured beside what was emulated.
+
+    Parameters
+    ----------
+    rows
+        One dict an operation (or a size of nccl-tests): ``id``, ``name``, ``kind``, ``bytes``, ``ranks``,
+        ``measured_ps``, ``emulated_ps`` (the minimum over the ranks), ``spread_ps`` (the longest less the
+        shortest time of a rank), ``ratio`` (emulated over measured).
+    step_measured_ps, step_emulated_ps
+        From the first start to the last end; None where nothing was measured.
+    unmatched
+        How many measured communications have no emulated counterpart.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    step_measured_ps: int | None
+    step_emulated_ps: int | None
+    unmatched: int = 0
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return the totals: operations, median, minimum and maximum ratio, and the step."""
+        ratios = [row["ratio"] for row in self.rows if row["ratio"] is not None]
+        measured, emulated = self.step_measured_ps, self.step_emulated_ps
+        return {
+            "operations": len(self.rows),
+            "unmatched": self.unmatched,
+            "ratio_median": statistics.median(ratios) if ratios else None,
+            "ratio_min": min(ratios, default=None),
+            "ratio_max": max(ratios, default=None),
+            "step_measured_ps": measured,
+            "step_emulated_ps": emulated,
+            "step_ratio": emulated / measured if measured and emulated is not None else None,
+        }
+
+    def table(self) -> pa.Table:
+        """Return the rows as a table."""
+        names = ["id", "name", "kind", "bytes", "ranks", "measured_ps", "emulated_ps", "spread_ps", "ratio"]
+        return pa.table({name: [row.get(name) for row in self.rows] for name in names})
+
+    def __repr__(self) -> str:
+        ratio = self.summary["ratio_median"]
+        text = "none" if ratio is None else f"{ratio:.3f}"
+        return f"<Comparison of {len(self.rows)} operations, median emulated/measured {text}>"
+
+    def _repr_html_(self) -> str:
+        from fabricsim.result import html_table
+
+        return html_table([(key, value) for key, value in self.summary.items()], "Comparison")
+
+
+@dataclass(frozen=True)
+class NcclTests:
+    """The results of an nccl-tests run: bytes, time and bus bandwidth of each size.
+
+    ``kind`` is the trace's name of the collective, or None where the file does not tell. ``rows`` holds one
+    dict a size with ``bytes``, ``time_ps`` and ``busbw_gbs``; ``ranks`` is None where the file does not list
+    its devices.
+    """
+
+    kind: str | None
+    ranks: int | None
+    rows: tuple[dict[str, Any], ...] = field(repr=False)
+
+
+def read_nccl_tests(path: str | Path) -> NcclTests:
+    """Read the JSON file that nccl-tests writes with ``-J``.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, is not JSON, or has no ``results`` of sizes and times.
+    """
+    where = str(path)
+    try:
+        data = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise InputError([Problem(where, error.strerror or str(error))]) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError([Problem(where, f"not JSON: {error}")]) from error
+    if not isinstance(data, dict) or not isinstance(data.get("results"), list):
+        raise InputError([Problem(where, "no list 'results'; allowed: the file of nccl-tests -J")])
+    rows: list[dict[str, Any]] = []
+    problems = []
+    for number, entry in enumerate(data["results"]):
+        place = f"{where}:results[{number}]"
+        entry = entry if isinstance(entry, dict) else {}
+        half = entry.get("out_of_place") or entry.get("in_place")
+        half = half if isinstance(half, dict) else {}
+        size, took, busbw = _number(entry.get("size")), _number(half.get("time")), _number(half.get("bus_bw"))
+        if size is None or took is None or size < 0 or took <= 0:
+            problems.append(Problem(place, "needs a size >= 0 and out_of_place.time > 0 (us)"))
+            continue
+        rows.append({"bytes": int(size), "time_ps": round(took * 1_000_000), "busbw_gbs": busbw})
+    if problems:
+        raise InputError(problems)
+    config = data.get("config")
+    devices = config.get("devices") if isinstance(config, dict) else None
+    return NcclTests(
+        kind=_kind_of(data.get("args")),
+        ranks=len(devices) if isinstance(devices, list) and devices else None,
+        rows=tuple(rows),
+    )
+
+
+def compare(measured: Trace | Result | NcclTests, emulated: Result) -> Comparison:
+    """Compare what was measured with what was emulated.
+
+    Parameters
+    ----------
+    measured
+        A trace whose rows carry ``start_ps`` and ``end_ps``, another result, or an nccl-tests table. A row
+        of a trace is matched by its id; a size of nccl-tests by its bytes (and kind and ranks where the file
+        tells them).
+    emulated
+        The result of a replay.
+
+    Raises
+    ------
+    InputError
+        When nothing on the measured side can be matched.
+    """
+    if isinstance(measured, NcclTests):
+        return _compare_sizes(measured, emulated)
+    ops = getattr(measured, "ops", None)
+    if ops is not None:
+        return _compare_results(ops, emulated)
+    return _compare_trace(cast("Trace", measured).table, emulated)
+
+
+def _compare_trace(table: pa.Table, emulated: Result) -> Comparison:
+    columns = set(table.column_names)
+    if not {"start_ps", "end_ps"} <= columns:
+        raise InputError(
+            ["the measured trace has no columns start_ps and end_ps; there is nothing to compare"]
+        )
+    picked = table.select(["id", "kind", "start_ps", "end_ps"])
+    picked = picked.filter(
+        pa.array(
+            np.asarray(table["start_ps"].is_valid().to_numpy())
+            & np.asarray(table["end_ps"].is_valid().to_numpy())
+        )
+    )
+    if picked.num_rows == 0:
+        raise InputError(
+            ["no row of the measured trace has both start_ps and end_ps; there is nothing to compare"]
+        )
+    start, end = picked["start_ps"].to_numpy(), picked["end_ps"].to_numpy()
+    kinds = picked["kind"].to_pylist()
+    times = {
+        int(operation): int(took)
+        for operation, took, kind in zip(picked["id"].to_numpy(), end - start, kinds, strict=True)
+        if kind != "compute"
+    }
+    return _matched(times, emulated, int(end.max() - start.min()))
+
+
+def _compare_results(ops: pa.Table, emulated: Result) -> Comparison:
+    each = per_operation(ops)
+    times = {
+        int(operation): int(took)
+        for operation, took, kind in zip(each.id, each.shortest, each.kind, strict=True)
+        if each.kinds[kind] != "compute"
+    }
+    return _matched(times, emulated, each.length_ps)
+
+
+def _matched(times: dict[int, int], emulated: Result, step_measured_ps: int) -> Comparison:
+    each = per_operation(emulated.ops)
+    names = _names(emulated.ops)
+    rows = []
+    for index, value in enumerate(each.id):
+        operation = int(value)
+        if operation not in times:
+            continue
+        took, longest = int(each.shortest[index]), int(each.longest[index])
+        measured = times[operation]
+        rows.append(
+            {
+                "id": operation,
+                "name": names.get(operation),
+                "kind": each.kinds[each.kind[index]],
+                "bytes": int(each.size[index]),
+                "ranks": int(each.ranks[index]),
+                "measured_ps": measured,
+                "emulated_ps": took,
+                "spread_ps": longest - took,
+                "ratio": took / measured if measured > 0 else None,
+            }
+        )
+    if times and not rows:
+        raise InputError(
+            ["no measured operation has the id of an emulated one; are these of the same trace?"]
+        )
+    return Comparison(tuple(rows), step_measured_ps, each.length_ps, len(times) - len(rows))
+
+
+def _compare_sizes(measured: NcclTests, emulated: Result) -> Comparison:
+    ours = [row for row in collectives(emulated.ops) if row["bytes"] > 0]
+    rows, lost = [], 0
+    for size in measured.rows:
+        same = [
+            row
+            for row in ours
+            if row["bytes"] == size["bytes"]
+            and measured.kind in (None, row["kind"])
+            and measured.ranks in (None, row["ranks"])
+        ]
+        if len({(row["kind"], row["ranks"]) for row in same}) != 1:
+            lost += 1
+            continue
+        row = same[0]
+        rows.append(
+            {
+                "id": None,
+                "name": f"{row['count']} x",
+                "kind": row["kind"],
+                "bytes": row["bytes"],
+                "ranks": row["ranks"],
+                "measured_ps": size["time_ps"],
+                "emulated_ps": row["time_ps"],
+                "spread_ps": None,
+                "ratio": row["time_ps"] / size["time_ps"],
+                "measured_busbw_gbs": size["busbw_gbs"],
+                "emulated_busbw_gbs": row["busbw_gbs"],
+            }
+        )
+    if not rows:
+        sizes = sorted({row["bytes"] for row in ours})
+        raise InputError(
+            [
+                "no size of the nccl-tests table matches one collective of the result"
+                f" (measured: {[row['bytes'] for row in measured.rows][:8]}, emulated: {sizes[:8]})"
+            ]
+        )
+    return Comparison(tuple(rows), None, None, lost)
+
+
+def _names(ops: pa.Table) -> dict[int, str]:
+    if "name" not in ops.column_names:
+        return {}
+    ids = ops["id"].to_numpy()
+    _, first = np.unique(ids, return_index=True)
+    picked = ops.select(["id", "name"]).take(pa.array(first))
+    pairs = zip(picked["id"].to_pylist(), picked["name"].to_pylist(), strict=True)
+    return {operation: name for operation, name in pairs if name is not None}
+
+
+def _number(value: object) -> int | float | None:
+    """Return a finite number as it is, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _kind_of(arguments: object) -> str | None:
+    """Return the collective that the program named in nccl-tests' own arguments measures."""
+    text = " ".join(map(str, arguments)) if isinstance(arguments, list) else str(arguments or "")
+    names = {
+        "all_reduce": "all_reduce",
+        "all_gather": "all_gather",
+        "reduce_scatter": "reduce_scatter",
+        "alltoall": "all_to_all",
+        "broadcast": "broadcast",
+        "reduce_perf": "reduce",
+    }
+    return next((kind for name, kind in names.items() if name in text), None)
