@@ -1,0 +1,92 @@
+"""Simple workloads: one collective again and again, and patterns of point-to-point flows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from fabricsim.trace import Trace
+from fabricsim.workload.rows import Rows
+
+__all__ = ["collective", "flows", "incast", "permutation"]
+
+
+def collective(kind: str, *, size_bytes: int, n_ranks: int, iterations: int = 1, root: int = 0) -> Trace:
+    """Return a trace of one collective of all ranks, repeated one after another.
+
+    Parameters
+    ----------
+    kind
+        ``all_reduce``, ``reduce_scatter``, ``all_gather``, ``all_to_all``, ``broadcast``, ``reduce`` or
+        ``barrier``.
+    size_bytes
+        As nccl-tests counts it, at least 0.
+    n_ranks
+        Ranks 0 to n_ranks-1, at least 1.
+    iterations
+        Repetitions, at least 1.
+    root
+        The root of a broadcast or reduce.
+
+    >>> collective("all_gather", size_bytes=4096, n_ranks=4, iterations=3).table.num_rows
+    3
+    """
+    rows = Rows(generator="fabricsim.workload.collective", kind=kind, bytes=size_bytes, ranks=n_ranks)
+    more = {"peer": [root]} if kind in ("broadcast", "reduce") else {}
+    if kind != "barrier":
+        more["bytes"] = size_bytes  # type: ignore[assignment]
+    for index in range(iterations):
+        rows.add(kind, range(n_ranks), stream=0, step=index, **more)
+    return rows.trace()
+
+
+def flows(pairs: Iterable[tuple[int, int, int, int]], **provenance: object) -> Trace:
+    """Return a trace of independent flows.
+
+    Parameters
+    ----------
+    pairs
+        (source rank, destination rank, bytes, start in picoseconds) of each flow; its tag is its position.
+
+    >>> flows([(0, 1, 1000, 0), (1, 0, 1000, 500)]).table.num_rows
+    4
+    """
+    rows = Rows(**({"generator": "fabricsim.workload.flows"} | provenance))
+    for index, (source, target, size, start_ps) in enumerate(pairs):
+        common = {"bytes": size, "tag": index, "name": f"flow {index}"}
+        rows.add("send", [source], peer=[target], delay_ps=start_ps, **common)
+        rows.add("recv", [target], peer=[source], **common)
+    return rows.trace()
+
+
+def permutation(*, n_ranks: int, size_bytes: int, seed: int = 1) -> Trace:
+    """Return a trace in which every rank sends one flow and receives one, at random, none to itself.
+
+    Parameters
+    ----------
+    n_ranks
+        At least 2.
+    size_bytes
+        Of each flow.
+    seed
+        Of the permutation, a random cycle through all ranks.
+
+    >>> permutation(n_ranks=16, size_bytes=1000).n_ranks
+    16
+    """
+    order = list(range(n_ranks))
+    random.Random(seed).shuffle(order)
+    # One cycle through all ranks: uniform among those, and without a fixed point.
+    target = dict(zip(order, order[1:] + order[:1], strict=True))
+    pairs = ((rank, target[rank], size_bytes, 0) for rank in range(n_ranks))
+    return flows(pairs, generator="fabricsim.workload.permutation", seed=seed)
+
+
+def incast(*, n_senders: int, size_bytes: int) -> Trace:
+    """Return a trace in which ranks 1 to n_senders send one flow each to rank 0, all at once.
+
+    >>> incast(n_senders=32, size_bytes=1000).n_ranks
+    33
+    """
+    pairs = ((rank, 0, size_bytes, 0) for rank in range(1, n_senders + 1))
+    return flows(pairs, generator="fabricsim.workload.incast")
