@@ -1,0 +1,119 @@
+"""The command line: one file a command; data to stdout, progress and logs to stderr.
+
+Exit codes: 0 ok, 1 a check failed, 2 usage or configuration, 3 bad input file, 4 internal, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import fabricsim
+from fabricsim.cli import (
+    compare,
+    convert,
+    demo,
+    doctor,
+    flows,
+    inspect,
+    platforms,
+    repair,
+    replay,
+    validate,
+)
+from fabricsim.cli.options import HelpFormatter
+from fabricsim.errors import FabricsimError
+
+__all__ = ["build_parser", "main"]
+
+#: Every command, in the order of the help. A command has NAME, SUMMARY, add_arguments(parser) and run(args).
+COMMANDS = (demo, replay, flows, convert, inspect, compare, validate, platforms, repair, doctor)
+
+INTERNAL, INTERRUPTED = 4, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="fabricsim",
+        description="Emulate AI-cluster fabrics: replay collective traces on a packet-level network.",
+        epilog="Start with: fabricsim demo",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fabricsim {fabricsim.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for command in COMMANDS:
+        child = commands.add_parser(
+            command.NAME,
+            help=command.SUMMARY,
+            description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
+            formatter_class=HelpFormatter,
+        )
+        command.add_arguments(child)
+        child.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+        child.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; nothing that a user does wrong ends in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
+    try:
+        arguments = build_parser().parse_args(argv)
+        code = int(arguments.run(arguments) or 0)
+        sys.stdout.flush()
+        return code
+    except FabricsimError as error:
+        _tell(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has enough; the interpreter must not try to flush to it again.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _tell("interrupted", label="")
+        return INTERRUPTED
+    except MemoryError:
+        _tell("out of memory")
+        return INTERNAL
+    except OSError as error:
+        _tell(f"{error.filename or 'output'}: {error.strerror or error}")
+        return INTERNAL
+    except Exception as error:
+        if os.environ.get("FABRICSIM_TRACEBACK"):
+            raise
+        _tell(
+            f"internal: {type(error).__name__}: {error}\n"
+            "This is a fault of fabricsim; FABRICSIM_TRACEBACK=1 shows where. Please report it."
+        )
+        return INTERNAL
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def _tell(message: str, label: str = "error") -> None:
+    """Say what went wrong, one problem a line, in colour on a terminal."""
+    lines = message.splitlines() or [""]
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.text import Text
+
+            console = Console(stderr=True)
+            for index, line in enumerate(lines):
+                head = Text(f"{label}: " if label and index == 0 else "", style="bold red")
+                console.print(head + Text(line), soft_wrap=True)
+        else:
+            print(f"{label}: " if label else "", end="", file=sys.stderr)
+            print("\n".join(lines), file=sys.stderr, flush=True)

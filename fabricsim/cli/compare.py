@@ -1,0 +1,102 @@
+"""``fabricsim compare``: measured beside emulated."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fabricsim.cli.output import emit_json, heading, pairs, table
+
+NAME = "compare"
+SUMMARY = "compare measured times (a trace, a result, or nccl-tests JSON) with a result"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "measured",
+        metavar="MEASURED",
+        help="a trace with start_ps and end_ps, a result folder, or nccl-tests -J",
+    )
+    parser.add_argument("emulated", metavar="SIM", help="a result folder, or its ops.arrow")
+    parser.add_argument(
+        "--limit", type=int, default=40, metavar="N", help="rows to print (default 40; 0 for all)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison."""
+    from fabricsim.analysis import compare
+    from fabricsim.units import format_bytes, format_time
+
+    found = compare(measured_side(arguments.measured), result_at(arguments.emulated))
+    summary = found.summary
+    if arguments.json:
+        emit_json(summary | {"rows": list(found.rows)})
+        return 0
+    limit = arguments.limit if arguments.limit > 0 else len(found.rows)
+    table(
+        ["kind", "name", "bytes", "ranks", "measured", "emulated", "spread", "emulated/measured"],
+        [
+            [
+                row["kind"],
+                row["name"],
+                format_bytes(row["bytes"]),
+                row["ranks"],
+                format_time(row["measured_ps"]),
+                format_time(row["emulated_ps"]),
+                None if row["spread_ps"] is None else format_time(row["spread_ps"]),
+                _ratio(row["ratio"]),
+            ]
+            for row in found.rows[:limit]
+        ],
+        left=2,
+    )
+    heading("in all")
+    rows = [("operations", f"{summary['operations']} (shown {min(limit, len(found.rows))})")]
+    if summary["unmatched"]:
+        rows.append(("measured, not emulated", str(summary["unmatched"])))
+    rows.append(
+        (
+            "emulated/measured",
+            f"median {_ratio(summary['ratio_median'])}, from {_ratio(summary['ratio_min'])}"
+            f" to {_ratio(summary['ratio_max'])}",
+        )
+    )
+    if summary["step_measured_ps"] is not None and summary["step_emulated_ps"] is not None:
+        rows.append(
+            (
+                "whole step",
+                f"measured {format_time(summary['step_measured_ps'])},"
+                f" emulated {format_time(summary['step_emulated_ps'])} ({_ratio(summary['step_ratio'])})",
+            )
+        )
+    pairs(rows)
+    return 0
+
+
+def measured_side(name: str) -> Any:
+    """Read the measured side: a result folder, an nccl-tests JSON file, or a trace."""
+    from fabricsim.analysis import read_nccl_tests
+    from fabricsim.trace import read_trace
+
+    path = Path(name)
+    if name != "-" and path.is_dir():
+        return result_at(name)
+    if path.suffix == ".json":
+        return read_nccl_tests(path)
+    return read_trace(name)
+
+
+def result_at(name: str) -> Any:
+    """Read a result by its folder or by one of the files in it."""
+    from fabricsim.result import Result
+
+    path = Path(name)
+    inside = path.name in ("ops.arrow", "flows.arrow", "links.arrow", "summary.json")
+    return Result.load(path.parent if inside and not path.is_dir() else path)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,45 @@
+"""Run a replay as the options of a command say."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from fabricsim.cli.options import load_cluster, time_option
+from fabricsim.cli.output import log
+from fabricsim.cli.progress import showing
+
+if TYPE_CHECKING:
+    from fabricsim.result import Result
+    from fabricsim.trace import Trace
+
+__all__ = ["execute"]
+
+
+def execute(arguments: argparse.Namespace, trace: Trace) -> Result:
+    """Replay a trace as the options of ``add_cluster`` and ``add_run`` say; its cost is told on stderr."""
+    from fabricsim.program import compile
+    from fabricsim.run import replay
+
+    series_ps = time_option(arguments.series, "--series")
+    max_time_ps = time_option(arguments.max_time, "--max-time")
+    model = compile(load_cluster(arguments.cluster, arguments.overrides))
+    began = time.perf_counter()
+    with showing(arguments.progress) as update:
+        result = replay(
+            trace,
+            model,
+            seed=arguments.seed,
+            threads=arguments.threads,
+            out=arguments.out,
+            progress=update,
+            series_ps=series_ps,
+            max_time_ps=max_time_ps,
+        )
+    took = time.perf_counter() - began
+    hops = result.summary.get("packet_hops", 0)
+    log(f"{hops:,} packet-hops in {took:.2f} s ({hops / max(took, 1e-9) / 1e6:.1f} M/s)")
+    if arguments.out is not None:
+        log(f"saved to {arguments.out}")
+    return result

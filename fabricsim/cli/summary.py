@@ -1,0 +1,159 @@
+"""The summary of a replay as text: how long, where the time went, which links bound it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fabricsim.cli.output import heading, line, pairs, table
+from fabricsim.units import format_bytes, format_rate, format_time
+
+__all__ = ["percent", "print_flows", "print_summary", "time_or_dash"]
+
+_PARTS = (
+    ("compute_ps", "compute"),
+    ("exposed_communication_ps", "exposed communication"),
+    ("idle_ps", "idle"),
+    ("overlapped_communication_ps", "(communication behind compute)"),
+)
+
+
+def percent(part: int | float, whole: int | float) -> str:
+    """Write a share."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def time_or_dash(value: int | None) -> str:
+    """Write a time in picoseconds, or a dash for none."""
+    return "-" if value is None else format_time(value)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print everything that a summary tells."""
+    total = summary["end_ps"]
+    line(
+        f"{summary['cluster']}: {summary['hosts']} hosts, {summary['ranks']} ranks,"
+        f" {summary['operations']} operations"
+    )
+    if summary.get("status", "complete") != "complete":
+        done, all_of_them = summary["operations_done"], summary["operations_total"]
+        line(
+            f"this run is not complete ({summary['status']}):"
+            f" {done} of {all_of_them} operations of ranks ended"
+        )
+    line(f"time {format_time(total)}, digest {summary['digest']}")
+    _print_breakdown(summary["breakdown"], total)
+    _print_path(summary.get("critical_path"), total)
+    _print_collectives(summary.get("collectives") or [])
+    if (summary.get("flows_summary") or {}).get("count"):
+        print_flows(summary["flows_summary"])
+    _print_links(summary.get("links") or [])
+    heading("network")
+    names = ("packets", "packet_hops", "drops", "retransmits", "ecn_marks", "cnps", "pfc_pauses")
+    pairs((name.replace("_", " "), f"{summary[name]:,}") for name in names if name in summary)
+
+
+def print_flows(flows: dict[str, Any]) -> None:
+    """Print the completion times of flows in short."""
+    heading("flow completion times")
+    if flows["finished"] < flows["count"]:
+        pairs([("not finished", flows["count"] - flows["finished"])])
+    names = ("fct_min_ps", "fct_p50_ps", "fct_p99_ps", "fct_max_ps")
+    row = [flows["count"], format_bytes(flows["bytes"]), *(time_or_dash(flows[name]) for name in names)]
+    table(["flows", "bytes", "min", "p50", "p99", "max"], [row], left=0)
+
+
+def _print_breakdown(parts: dict[str, Any], total: int) -> None:
+    mean, slowest = parts["mean"], parts["slowest"]
+    if not slowest:
+        return
+    heading("where the time went")
+    table(
+        ["", "mean of ranks", "", f"rank {slowest['rank']} (last to end)", ""],
+        [
+            [
+                label,
+                format_time(mean[name]),
+                percent(mean[name], total),
+                format_time(slowest[name]),
+                percent(slowest[name], total),
+            ]
+            for name, label in _PARTS
+        ],
+    )
+    heading("by kind (mean of ranks)")
+    table(
+        ["kind", "operations", "in flight", "exposed", "of the time"],
+        [
+            [
+                row["kind"],
+                row["operations"],
+                format_time(row["in_flight_ps"]),
+                "-" if row["kind"] == "compute" else format_time(row["exposed_ps"]),
+                percent(row["in_flight_ps"] if row["kind"] == "compute" else row["exposed_ps"], total),
+            ]
+            for row in parts["by_kind"]
+        ],
+    )
+
+
+def _print_path(path: dict[str, Any] | None, total: int) -> None:
+    if not path or not path["by_kind"]:
+        return
+    heading("critical path")
+    shares = [f"{kind} {percent(time_ps, total)}" for kind, time_ps in path["by_kind"].items()]
+    line(f"  {', '.join(shares)}")
+    table(
+        ["  longest", "operation", "rank", "time"],
+        [
+            [f"  {row['kind']}", row["name"] or f"id {row['id']}", row["rank"], format_time(row["time_ps"])]
+            for row in path["longest"][:3]
+        ],
+        left=2,
+    )
+
+
+def _print_collectives(rows: list[dict[str, Any]], limit: int = 12) -> None:
+    if not rows:
+        return
+    heading("collectives (as nccl-tests counts; time from the last start to the last end)")
+    table(
+        ["kind", "bytes", "ranks", "count", "time", "algbw GB/s", "busbw GB/s", "waiting"],
+        [
+            [
+                row["kind"],
+                format_bytes(row["bytes"]),
+                row["ranks"],
+                row["count"],
+                format_time(row["time_ps"]),
+                None if row["algbw_gbs"] is None else f"{row['algbw_gbs']:.2f}",
+                None if row["busbw_gbs"] is None else f"{row['busbw_gbs']:.2f}",
+                format_time(row["wait_ps"]),
+            ]
+            for row in rows[:limit]
+        ],
+    )
+    if len(rows) > limit:
+        line(f"and {len(rows) - limit} more (--json has all)")
+
+
+def _print_links(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    heading("links that bound it")
+    table(
+        ["link", "rate", "busy", "carried", "ECN marks", "drops", "pauses", "paused", "longest queue"],
+        [
+            [
+                row["link"],
+                format_rate(row["rate_mbps"]),
+                f"{100 * row['utilisation']:.1f} %",
+                format_bytes(row["bytes"]),
+                f"{row['ecn_marks']:,}",
+                f"{row['drops']:,}",
+                f"{row['pauses']:,}",
+                format_time(row["paused_ps"]),
+                format_bytes(row["max_queue_bytes"]),
+            ]
+            for row in rows
+        ],
+    )
