@@ -2,7 +2,8 @@
 
 Grammar and meaning follow csg-htsim's `connection_matrix.cpp` and `trigger.cpp`: `Nodes N`, `Connections C`,
 optional `Triggers T` and `Failures F`, then rows `S->D [id n] (start ps | trigger n) size bytes
-[send_done_trigger n] [recv_done_trigger n] [prio p]`, `trigger id n oneshot|multishot|barrier [count k]` and `failure …`.
+[send_done_trigger n] [recv_done_trigger n] [prio p]`, `trigger id n oneshot|multishot|barrier [count k]` and
+`failure …`.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from fabricsim.errors import InputError
+from fabricsim.trace.findings import Findings, value_of
 from fabricsim.trace.schema import KINDS, LOWERED_SCHEMA, STORAGE
 from fabricsim.trace.table import Trace
-from fabricsim.trace.validate import Findings, row_sums
-from fabricsim.trace.view import Ints, View, one_array
+from fabricsim.trace.validate import row_sums
+from fabricsim.trace.view import Ints, View
 
 PS_PER_S = 1e12
 
@@ -63,7 +64,7 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
     columns = {
         "id": pa.array(view.flat("id").values),
         "kind": pa.array(view.kind),
-        "ranks": one_array(view.table.column("ranks")),
+        "ranks": _lists(view, "ranks"),
         "peer": _lists(view, "peer"),
         "bytes": pa.array(_sizes(view)),
         "splits": _lists(view, "splits"),
@@ -79,7 +80,7 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
 def _lists(view: View, name: str) -> pa.Array:
     """Return a column of lists with empty lists for nulls."""
     array = view.array(name)
-    if array is not None and array.null_count == 0:
+    if array is not None and array.null_count == 0 and array.offset == 0:
         return array
     lists = view.lists(name)
     return pa.ListArray.from_arrays(pa.array(lists.offsets.astype(np.int32)), pa.array(lists.values))
@@ -101,17 +102,13 @@ def _durations(view: View, accelerator: Accelerator | None, out: Findings) -> In
     if not work.any():
         return duration.values
     if accelerator is None:
-        out.mask(
-            "flops", work, lambda r: "work without a time", "duration_ps, or a cluster with an accelerator"
-        )
+        out.mask("flops", work, "work without a time", "duration_ps, or a cluster with an accelerator")
         return duration.values
     flops_per_s, bytes_per_s = accelerator.flops_per_s, accelerator.mem_bytes_per_s
     for name, column, rate in (("flops", flops, flops_per_s), ("mem_bytes", memory, bytes_per_s)):
         if not (rate and rate > 0):
             needs = work & (column.values > 0)
-            out.mask(
-                name, needs, lambda r, c=column: str(c.values[r]), f"0, as the accelerator has no {name} rate"
-            )
+            out.mask(name, needs, value_of(column.values), f"0, as the accelerator has no {name} rate")
     if out.problems:
         return duration.values
     time = np.zeros(view.n)
@@ -120,4 +117,6 @@ def _durations(view: View, accelerator: Accelerator | None, out: Findings) -> In
             time = np.maximum(time, np.ceil(column.values.astype(np.float64) * PS_PER_S / float(rate)))
     too_long = work & (time >= 2.0**63)
     out.mask("flops", too_long, lambda r: f"work of {time[r]:.3g} ps", "less than 2^63 ps")
-    return np.where(work & ~too_long, time, duration.values).astype(np.int64)
+    made: Ints = duration.values.copy()
+    made[work & ~too_long] = time[work & ~too_long].astype(np.int64)
+    return made

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from fabricsim.errors import Problem
+from fabricsim.trace.findings import Findings
 from fabricsim.trace.view import Ints, View, spread
 
 #: Fewer rows than this are taken off one by one: numpy would only add overhead.
 _SMALL_FRONT = 64
 
 
-class _Findings(Protocol):
-    where: str
-    problems: list[Problem]
-
-    def add(self, column: str, rows: Ints, found: object, allowed: str) -> None: ...
-
-
-def check_sharing(view: View, out: _Findings) -> None:
+def check_sharing(view: View, out: Findings) -> None:
     """An operation can wait only on ranks that both have: name rows whose `after` shares none."""
     row, waits_for, _ = view.edges
     known = (waits_for >= 0) & (waits_for != row)
@@ -50,10 +43,10 @@ def check_sharing(view: View, out: _Findings) -> None:
     first_smaller = lengths[one] <= lengths[two]
     small, large = np.where(first_smaller, one, two), np.where(first_smaller, two, one)
     sets = np.unique(large)
-    set_at, ranks = view.ranks.of(sample[sets])
-    members = np.sort(sets[set_at] << 32 | ranks.astype(np.int64))
-    pair_at, ranks = view.ranks.of(sample[small])
-    wanted = large[pair_at] << 32 | ranks.astype(np.int64)
+    set_at, in_set = view.ranks.of(sample[sets])
+    members = np.sort(sets[set_at] << 32 | in_set.astype(np.int64))
+    pair_at, in_pair = view.ranks.of(sample[small])
+    wanted = large[pair_at] << 32 | in_pair.astype(np.int64)
     at = np.minimum(np.searchsorted(members, wanted), len(members) - 1)
     shares = np.zeros(len(pairs), bool)
     shares[pair_at[members[at] == wanted]] = True
@@ -63,7 +56,7 @@ def check_sharing(view: View, out: _Findings) -> None:
         other = int(waits_for[bad][first[0]])
         ids = view.flat("id").values
         text = f"{ids[other]} (row {other}), which shares no rank with this row"
-        out.add("after", rows, lambda r: text, "operations that have a rank of this row")
+        out.add("after", rows, text, "operations that have a rank of this row")
 
 
 def _messages(view: View, kind: str) -> tuple[Ints, Ints, Ints, Ints, Ints]:
@@ -77,7 +70,7 @@ def _messages(view: View, kind: str) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     return row, source, target, view.flat("tag").values[row], view.flat("bytes").values[row]
 
 
-def check_matching(view: View, out: _Findings) -> None:
+def check_matching(view: View, out: Findings) -> None:
     """The k-th send of (source, destination, tag) meets the k-th recv of the same: name those that do not."""
     send, recv = _messages(view, "send"), _messages(view, "recv")
     if all(np.array_equal(a, b) for a, b in zip(send[1:4], recv[1:4], strict=True)):
@@ -97,7 +90,7 @@ def check_matching(view: View, out: _Findings) -> None:
     group = np.cumsum(new) - 1
     # The place of each message among the sends (or receives) of its group, in row order.
     heads = np.flatnonzero(new)
-    recvs_before = np.cumsum(is_recv) - is_recv
+    recvs_before: Ints = np.cumsum(is_recv) - is_recv
     sends_before = np.arange(len(pair)) - recvs_before
     recvs_before -= recvs_before[heads][group]
     sends_before -= sends_before[heads][group]
@@ -114,25 +107,25 @@ def check_matching(view: View, out: _Findings) -> None:
     _check_sizes(out, tuple(c[sends] for c in send), tuple(c[recvs] for c in recv))
 
 
-def _name_alone(out: _Findings, kind: str, partner: str, side: tuple[Ints, ...], at: Ints) -> None:
+def _name_alone(out: Findings, kind: str, partner: str, side: tuple[Ints, ...], at: Ints) -> None:
     if len(at):
         _, source, target, tag, _ = (int(column[at[0]]) for column in side)
         text = f"a {kind} from rank {source} to rank {target}, tag {tag}, without a {partner}"
         allowed = "as many sends as receives of each source, destination and tag"
-        out.add("peer", np.unique(side[0][at]), lambda r: text, allowed)
+        out.add("peer", np.unique(side[0][at]), text, allowed)
 
 
-def _check_sizes(out: _Findings, send: tuple[Ints, ...], recv: tuple[Ints, ...]) -> None:
+def _check_sizes(out: Findings, send: tuple[Ints, ...], recv: tuple[Ints, ...]) -> None:
     bad = np.flatnonzero(send[4] != recv[4])
     if len(bad) == 0:
         return
     bad = bad[np.argsort(recv[0][bad], kind="stable")]
     first = bad[0]
     text = f"{recv[4][first]} in a recv, but the send in row {send[0][first]} has {send[4][first]}"
-    out.add("bytes", np.unique(recv[0][bad]), lambda r: text, "the same bytes in both")
+    out.add("bytes", np.unique(recv[0][bad]), text, "the same bytes in both")
 
 
-def check_cycles(view: View, out: _Findings) -> None:
+def check_cycles(view: View, out: Findings) -> None:
     """Name a cycle of operations that wait for each other, by `after` and by the order of streams.
 
     Streams only lead forward, so a cycle needs an `after` that names a later row; else nothing is to do.
@@ -206,7 +199,7 @@ def _peel(n: int, head: Ints, tail: Ints) -> Ints:
 _JOINED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "barrier")
 
 
-def _name_cycle(view: View, rows: Ints, out: _Findings) -> None:
+def _name_cycle(view: View, rows: Ints, out: Findings) -> None:
     """Look for a cycle rank by rank among the few rows that remain, and tell one, with who waits for whom."""
     joined = view.is_kind(*_JOINED)
     within = set(rows.tolist())
@@ -243,7 +236,7 @@ def _name_cycle(view: View, rows: Ints, out: _Findings) -> None:
         parts.append(f"{pair} {waits[me][other]}")
     shown = "; ".join(parts[:8]) + (f"; … {len(parts)} in all" if len(parts) > 8 else "")
     members = np.unique(np.array([me[0] for me in cycle], np.int64))
-    out.add("after", members, lambda r: f"a cycle: {shown}", "operations that do not wait for themselves")
+    out.add("after", members, f"a cycle: {shown}", "operations that do not wait for themselves")
 
 
 _Node = TypeVar("_Node", int, tuple[int, int])

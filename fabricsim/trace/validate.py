@@ -5,13 +5,12 @@ Rows are numbered from 0. Every check is vectorised; Python loops run only to de
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fabricsim.errors import Problem, unknown_name
+from fabricsim.trace.findings import Findings, value_of
 from fabricsim.trace.order import check_cycles, check_matching, check_sharing
 from fabricsim.trace.schema import (
     COLUMNS,
@@ -23,9 +22,8 @@ from fabricsim.trace.schema import (
     STORAGE,
     normalise,
 )
-from fabricsim.trace.view import Bools, Ints, View
+from fabricsim.trace.view import Ints, View
 
-MAX_ROWS_NAMED = 5
 INT64_MAX = 2**63 - 1
 
 #: Columns that may not be negative where they are given.
@@ -34,33 +32,6 @@ _NON_NEGATIVE = (
 )  # fmt: skip
 #: Columns of lists whose entries may not be negative.
 _NON_NEGATIVE_LISTS = ("ranks", "splits")
-
-
-class Findings:
-    """Collects problems: one for each check, naming the first rows and how many there are."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.problems: list[Problem] = []
-        self.columns: set[str] = set()
-
-    def add(self, column: str, rows: Ints, found: Callable[[int], str], allowed: str) -> None:
-        """Add a problem of the given rows (ascending), described by the first of them, if any."""
-        if len(rows) == 0:
-            return
-        first = int(rows[0])
-        text = f"found {found(first)}, allowed: {allowed}"
-        if len(rows) > 1:
-            shown = ", ".join(str(int(r)) for r in rows[:MAX_ROWS_NAMED])
-            more = ", …" if len(rows) > MAX_ROWS_NAMED else ""
-            text += f" ({len(rows)} rows: {shown}{more})"
-        self.problems.append(Problem(f"{self.where}:row {first}:{column}", text))
-        self.columns.add(column)
-
-    def mask(self, column: str, bad: Bools, found: Callable[[int], str], allowed: str) -> None:
-        """Add a problem of the rows where ``bad`` is True."""
-        if bad.any():
-            self.add(column, np.flatnonzero(bad), found, allowed)
 
 
 def validate(table: pa.Table, where: str = "trace", *, n_ranks: int | None = None) -> list[Problem]:
@@ -124,13 +95,11 @@ def _check_nulls(view: View, out: Findings) -> None:
             continue
         if column.required and array.null_count:
             bad = array.is_null().to_numpy(zero_copy_only=False)
-            out.mask(column.name, bad, lambda r: "null", f"{column.type}, not null")
+            out.mask(column.name, bad, "null", f"{column.type}, not null")
         if pa.types.is_list(column.type) and view.lists(column.name).null_entries:
             lists = view.lists(column.name)
             null = array.flatten().is_null().to_numpy(zero_copy_only=False)
-            out.add(
-                column.name, np.unique(lists.row[null]), lambda r: "a null in the list", "entries not null"
-            )
+            out.add(column.name, np.unique(lists.row[null]), "a null in the list", "entries not null")
 
 
 def _check_kinds(view: View, out: Findings) -> None:
@@ -142,7 +111,7 @@ def _check_kinds(view: View, out: Findings) -> None:
     for index, word in enumerate(words.dictionary.to_pylist()):
         if word not in KIND_CODE:
             rows = np.flatnonzero(indices == index)
-            out.add("kind", rows, lambda r, w=word: unknown_name("kind", str(w), KINDS), "a known kind")
+            out.add("kind", rows, unknown_name("kind", str(word), KINDS), "a known kind")
 
 
 def _check_signs(view: View, out: Findings) -> None:
@@ -150,12 +119,12 @@ def _check_signs(view: View, out: Findings) -> None:
         if name in view.table.column_names:
             values = view.flat(name).values
             if values.size and values.min() < 0:
-                out.mask(name, values < 0, lambda r, v=values: str(v[r]), "at least 0")
+                out.mask(name, values < 0, value_of(values), "at least 0")
     for name in _NON_NEGATIVE_LISTS:
         lists = view.lists(name)
         if lists.values.size and lists.values.min() < 0:
             rows = np.unique(lists.row[lists.values < 0])
-            out.add(name, rows, lambda r, x=lists: _short(x.at(r)), "entries of at least 0")
+            out.add(name, rows, _short(lists.at(int(rows[0]))), "entries of at least 0")
 
 
 def _check_ids(view: View, out: Findings) -> None:
@@ -179,7 +148,7 @@ def _check_ids(view: View, out: Findings) -> None:
 
 def _check_ranks(view: View, out: Findings, n_ranks: int | None) -> None:
     ranks = view.ranks
-    out.mask("ranks", ranks.lengths == 0, lambda r: "no ranks", "at least one rank")
+    out.mask("ranks", ranks.lengths == 0, "no ranks", "at least one rank")
     if n_ranks is not None and ranks.values.size and int(ranks.values.max()) >= n_ranks:
         rows = np.unique(ranks.row[ranks.values >= n_ranks])
         out.add("ranks", rows, lambda r: f"rank {max(ranks.at(r))}", f"ranks 0 to {n_ranks - 1}")
@@ -210,18 +179,18 @@ def _check_compute(view: View, out: Findings) -> None:
     duration, flops, memory = view.flat("duration_ps"), view.flat("flops"), view.flat("mem_bytes")
     work = flops.given | memory.given
     neither = compute & ~duration.given & ~work
-    out.mask(
-        "duration_ps", neither, lambda r: "null", "duration_ps, or flops and mem_bytes, in a compute row"
-    )
+    out.mask("duration_ps", neither, "null", "duration_ps, or flops and mem_bytes, in a compute row")
     both = compute & duration.given & work
-    out.mask("duration_ps", both, lambda r: "both duration_ps and flops or mem_bytes", "one of the two")
+    out.mask("duration_ps", both, "both duration_ps and flops or mem_bytes", "one of the two")
     for name, column in (("duration_ps", duration), ("flops", flops), ("mem_bytes", memory)):
         if not column.given.any():
             continue
         other = ~compute & (column.values != 0)
-        out.mask(
-            name, other, lambda r, c=column: f"{c.values[r]} in a row of kind {_kind(view, r)}", "null or 0"
-        )
+        rows = np.flatnonzero(other)
+        if len(rows):
+            first = int(rows[0])
+            found = f"{column.values[first]} in a row of kind {_kind(view, first)}"
+            out.add(name, rows, found, "null or 0")
     if flops.given.any():
         bad = flops.given & ~(np.isfinite(flops.values) & (flops.values >= 0))
         out.mask("flops", bad, lambda r: str(flops.values[r]), "a finite number, at least 0")
@@ -265,7 +234,7 @@ def _check_splits(view: View, out: Findings) -> None:
         return
     total, about = row_sums(view, rows)
     over = rows[about >= INT64_MAX]
-    out.add("splits", over, lambda r: "parts that add up to more than 2^63-1 bytes", "a total below")
+    out.add("splits", over, "parts that add up to more than 2^63-1 bytes", "a total below")
     size = view.flat("bytes")
     differs = size.given[rows] & (size.values[rows] != total) & (about < INT64_MAX)
     greatest = dict(zip(rows[differs].tolist()[:1], total[differs].tolist()[:1], strict=True))
@@ -310,7 +279,7 @@ def _check_peers(view: View, out: Findings) -> None:
         at, there = peer.of(rows)
         _, here = ranks.of(rows)
         any_source = np.unique(rows[at[(there == -1) & (view.kind[rows[at]] == KINDS.index("recv"))]])
-        out.add("peer", any_source, lambda r: "-1, an ambiguous receive from any rank", "the rank that sends")
+        out.add("peer", any_source, "-1, an ambiguous receive from any rank", "the rank that sends")
         negative = np.setdiff1d(np.unique(rows[at[there < 0]]), any_source)
         out.add("peer", negative, lambda r: _short(peer.at(r)), "ranks of at least 0")
         itself = np.unique(rows[at[there == here]])
@@ -339,7 +308,7 @@ def _check_after(view: View, out: Findings) -> None:
     if unknown.any():
         rows, first = np.unique(row[unknown], return_index=True)
         missing = named[unknown][first[0]]
-        out.add("after", rows, lambda r: f"{missing}, which is no id of this trace", "ids of other rows")
+        out.add("after", rows, f"{missing}, which is no id of this trace", "ids of other rows")
     itself = np.unique(row[waits_for == row])
     out.add("after", itself, lambda r: f"{view.flat('id').values[r]}, the row itself", "ids of other rows")
 
