@@ -45,12 +45,13 @@ def _topology_of(data: Any) -> Any:
             raise_issues("topology", [((), f"found {show(data)}, allowed: a table", data)])
         return data
     kind = data.get("kind")
-    if kind is None:
-        raise_issues("topology", [(("kind",), f"missing, allowed: one of {', '.join(KINDS)}", None)])
-    if not isinstance(kind, str) or kind not in KINDS:
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind].model_validate(dict(data))
+    text = f"missing, allowed: one of {', '.join(KINDS)}"
+    if kind is not None:
         text = unknown_name("kind", kind if isinstance(kind, str) else show(kind), KINDS)
-        raise_issues("topology", [(("kind",), text, kind)])
-    return KINDS[kind].model_validate(dict(data))
+    raise_issues("topology", [(("kind",), text, kind)])
+    return None
 
 
 class Cluster(Section):

@@ -54,7 +54,7 @@ class Layers:
         return data
 
     def place(self, loc: Loc) -> str:
-        """Return ``file:line:key`` of a value: in the topmost layer that gives it or the nearest table above."""
+        """Return ``file:line:key`` of a value: in the topmost layer that has it, or the table above."""
         key = _dotted(loc)
         for size in range(len(loc), 0, -1):
             for layer in reversed(self.layers):

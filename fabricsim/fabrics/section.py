@@ -109,11 +109,13 @@ class Section(BaseModel):
         try:
             made = handler(values)
         except ValidationError as error:
-            shown = {field: key for key, field in places.items()}
+            # Fields are told under the name that was given; those that were not given under the short one.
+            shown = {field: key for key, (field, _) in cls.short_fields().items()}
+            shown |= {field: field for field in values if field not in places.values()}
             for loc, message, found in issues_of(error):
-                if loc and loc[0] in failed and message == "missing":
-                    continue
-                if loc and message == "missing":
+                if len(loc) == 1 and message == "missing":
+                    if loc[0] in failed:
+                        continue
                     message = cls._missing(str(loc[0]))
                 if loc:
                     loc = (shown.get(str(loc[0]), loc[0]), *loc[1:])

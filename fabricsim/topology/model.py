@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -178,10 +178,10 @@ class Topology:
             down += np.bincount(node[below], weights=self.cable_rate_mbps[below], minlength=self.n_nodes)
             up += np.bincount(node[above], weights=self.cable_rate_mbps[above], minlength=self.n_nodes)
         rows = []
-        for tier in range(1, int(tiers.max(initial=0)) + 1):
-            at = (tiers == tier) & (up > 0)
+        for level in range(1, int(tiers.max(initial=0)) + 1):
+            at = (tiers == level) & (up > 0)
             if at.any():
-                rows.append((tier, float((down[at] / up[at]).max())))
+                rows.append((level, float((down[at] / up[at]).max())))
         return rows
 
     def describe(self) -> list[Row]:
@@ -229,7 +229,7 @@ class Topology:
         return distance[self.n_hosts :]
 
 
-def _span(values: Int64, show) -> str:  # type: ignore[no-untyped-def]
+def _span(values: Int64, show: Callable[[int], str]) -> str:
     if values.size == 0:
         return "none"
     low, high = int(values.min()), int(values.max())
