@@ -104,6 +104,9 @@ FORMATS: dict[str, Importer] = {
             (".csv", ".arrow"),
             "fabricsim.convert.flows_csv",
         ),
+        Importer("chakra", "MLCommons Chakra ET, one a rank", (".et",), "fabricsim.convert.chakra"),
+        Importer("kineto", "Kineto traces of PyTorch", (".json", ".json.gz"), "fabricsim.convert.kineto"),
+        Importer("pytorch-et", "PyTorch execution traces", (), "fabricsim.convert.pytorch_et"),
     )
 }
 
