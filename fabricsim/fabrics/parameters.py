@@ -195,7 +195,7 @@ def parameter_table() -> ParameterTable:
         When the core is not built.
     """
     try:
-        from fabricsim._core import engine
+        import fabricsim._core.engine as engine
     except ImportError as error:
         raise EngineError(f"the compiled core of fabricsim cannot be loaded: {error}") from error
     return ParameterTable.from_engine(engine.implementations(), engine.params())
