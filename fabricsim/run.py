@@ -226,7 +226,8 @@ def _advance(
         now = time.perf_counter()
         slices.took(now - before)
         if series is not None and (finished or until >= series.next_ps):
-            series.sample(run.counters()["end_ps"] if finished else until)
+            # The last acknowledgements may pass after the last operation has ended.
+            series.sample(max(int(run.counters()["end_ps"]), series.last_ps) if finished else until)
         if progress is not None and (finished or slices.due(now)):
             hops = int(run.counters()["packet_hops"])
             progress(Progress(int(run.now_ps), int(run.done_ops), total, hops, now - began))
@@ -264,7 +265,7 @@ class _Series:
     """Samples of the links, to a file batch by batch when there is a folder, else in memory."""
 
     def __init__(self, run: Any, every_ps: int, folder: Path | None, provenance: dict[str, Any]) -> None:
-        self.run, self.every_ps, self.next_ps = run, every_ps, every_ps
+        self.run, self.every_ps, self.next_ps, self.last_ps = run, every_ps, every_ps, 0
         self.schema = records.with_provenance("series", provenance)
         self.before: dict[str, np.ndarray] | None = None
         self.pending: list[pa.RecordBatch] = []
@@ -276,7 +277,7 @@ class _Series:
     def sample(self, time_ps: int) -> None:
         now = self.run.links()
         batch = records.series_batch(time_ps, now, self.before)
-        self.before = now
+        self.before, self.last_ps = now, time_ps
         self.next_ps += self.every_ps
         if batch is not None:
             self.pending.append(batch)

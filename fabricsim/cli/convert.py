@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from fabricsim.cli.options import input_path, key_values
 from fabricsim.cli.output import emit_json, line, log, pairs
@@ -66,8 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
         report = convert(path, from_format=arguments.from_format, **key_values(arguments.option, "--option"))
     for warning in report.warnings:
         log(f"warning: {warning}")
-    write_trace(report.trace, arguments.out, provenance=report.trace.provenance)
     trace = report.trace
+    if to_stdout:
+        # By way of a file: nothing at all comes out when the trace cannot be written.
+        with tempfile.TemporaryDirectory(prefix="fabricsim-") as folder:
+            path = Path(folder) / "trace.arrow"
+            write_trace(trace, path)
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+    else:
+        write_trace(trace, arguments.out)
     if arguments.json:
         emit_json(
             {

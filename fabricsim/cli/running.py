@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fabricsim.cli.options import load_cluster, time_option
 from fabricsim.cli.output import log
 from fabricsim.cli.progress import showing
+from fabricsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from fabricsim.result import Result
@@ -22,6 +23,8 @@ def execute(arguments: argparse.Namespace, trace: Trace) -> Result:
     from fabricsim.program import compile
     from fabricsim.run import replay
 
+    if arguments.series is not None and arguments.out is None:
+        raise ConfigError(["--series writes series.arrow to a folder; name it with -o DIR"])
     series_ps = time_option(arguments.series, "--series")
     max_time_ps = time_option(arguments.max_time, "--max-time")
     model = compile(load_cluster(arguments.cluster, arguments.overrides))

@@ -1,0 +1,51 @@
+"""The runner of the published checks."""
+
+import math
+
+import pytest
+
+from fabricsim.errors import ConfigError, InputError
+from fabricsim.validate import Check, Unavailable, run_checks, select
+
+
+def a_check(value, name="goodput", **changes):
+    def function():
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    given = {"published": 100.0, "unit": "Gb/s", "tolerance": 0.02, "source": "a paper", "kind": "analytic"}
+    return Check(name=name, configuration="one flow", function=function, **(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("value", "changes", "passed"),
+    [
+        (101.9, {}, True),
+        (97.9, {}, False),
+        (100.0, {"tolerance": 0}, True),
+        (100.0001, {"tolerance": 0}, False),
+        (150, {"sense": "at least"}, True),
+        (97, {"sense": "at least"}, False),
+        (50, {"sense": "at most"}, True),
+        (0, {"published": 0, "tolerance": 0}, True),
+        (1, {"published": 0, "tolerance": 0}, False),
+        (math.nan, {}, False),
+        (InputError(["bad row"]), {}, False),
+        (Unavailable("no data"), {}, None),
+    ],
+)
+def test_a_value_is_judged(value, changes, passed):
+    outcome = a_check(value, **changes).run()
+    assert outcome.passed is passed
+    assert outcome.to_dict()["passed"] is passed
+
+
+def test_checks_are_selected_by_name():
+    checks = [a_check(1, "DCQCN fairness"), a_check(1, "RoCEv2 goodput")]
+    assert select(checks, None) == checks
+    assert [c.name for c in select(checks, "goodput")] == ["RoCEv2 goodput"]
+    assert [c.name for c in select(checks, "dcqcn*")] == ["DCQCN fairness"]
+    with pytest.raises(ConfigError, match="no check matches"):
+        select(checks, "torus")
+    assert [o.passed for o in run_checks(checks)] == [False, False]
