@@ -91,14 +91,11 @@ def scan(file: BinaryIO) -> Scan:
     """Walk a seekable file from its beginning; never raises on strange bytes."""
     size = file.seek(0, 2)
     file.seek(0)
-    start = 8 if file.read(len(MAGIC)) == MAGIC else 0
+    start = min(8, size) if file.read(len(MAGIC)) == MAGIC else 0
     at, messages, cut = start, [], None
-    while True:
+    while at + 8 <= size:
         file.seek(at)
-        head = file.read(8)
-        if len(head) < 8:
-            break
-        mark, length = struct.unpack("<Ii", head)
+        mark, length = struct.unpack("<Ii", file.read(8))
         if mark != _CONTINUATION or not 0 < length <= _MAX_METADATA:
             break
         data = file.read(length)

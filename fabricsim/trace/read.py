@@ -87,6 +87,8 @@ def _decode(data: pa.Buffer, where: str) -> pa.Table:
         table = reader.read_all()
         # Checks offsets, lengths and indices, so no later step can read outside of a buffer.
         table.validate(full=True)
+        # Names are decoded only when asked for.
+        _ = table.column_names
     except ARROW_ERRORS as error:
         raise InputError(f"{where}: {_explain(data, head, error)}") from None
     return table

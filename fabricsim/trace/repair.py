@@ -102,6 +102,8 @@ def repair(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> RepairR
         try:
             part = io.BufferedReader(_Part(file, found.start, found.end))
             reader = pa.ipc.open_stream(pa.PythonFile(part, "r"))
+            # Names are decoded only when asked for.
+            _ = reader.schema.names
         except ARROW_ERRORS as error:
             raise InputError(f"{where}: nothing to save: its schema is damaged ({error})") from None
         rows, batches = _copy(reader, out)

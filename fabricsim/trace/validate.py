@@ -103,7 +103,7 @@ def _check_nulls(view: View, out: Findings) -> None:
 
 
 def _check_kinds(view: View, out: Findings) -> None:
-    if (view.kind >= 0).all():
+    if view.known.all():
         return
     words = view.array("kind")
     assert words is not None
@@ -170,7 +170,7 @@ def _check_bytes(view: View, out: Findings) -> None:
     missing &= ~(view.is_kind("all_to_all") & (splits.lengths > 0))
     out.mask("bytes", missing, lambda r: f"null in a row of kind {_kind(view, r)}", "bytes, at least 0")
     sized = view.is_kind(*SIZED)
-    surplus = ~sized & (size.values != 0)
+    surplus = view.known & ~sized & (size.values != 0)
     out.mask("bytes", surplus, lambda r: f"{size.values[r]} in a row of kind {_kind(view, r)}", "null or 0")
 
 
@@ -185,7 +185,7 @@ def _check_compute(view: View, out: Findings) -> None:
     for name, column in (("duration_ps", duration), ("flops", flops), ("mem_bytes", memory)):
         if not column.given.any():
             continue
-        other = ~compute & (column.values != 0)
+        other = view.known & ~compute & (column.values != 0)
         rows = np.flatnonzero(other)
         if len(rows):
             first = int(rows[0])
@@ -222,7 +222,7 @@ def _check_splits(view: View, out: Findings) -> None:
         return
     n, lengths = view.ranks.lengths, splits.lengths
     all_to_all = view.is_kind("all_to_all")
-    wrong_kind = ~all_to_all & (lengths > 0)
+    wrong_kind = view.known & ~all_to_all & (lengths > 0)
     out.mask("splits", wrong_kind, lambda r: f"splits in a row of kind {_kind(view, r)}", "null or empty")
     has = all_to_all & (lengths > 0) & (n > 0)
     wrong = has & (lengths != n) & (lengths != n * n)
@@ -266,7 +266,7 @@ def _check_peers(view: View, out: Findings) -> None:
     ranks, peer, lengths = view.ranks, view.peer, view.peer.lengths
     p2p = view.is_kind(*POINT_TO_POINT)
     rooted = view.is_kind(*ROOTED)
-    other = ~p2p & ~rooted & (lengths > 0)
+    other = view.known & ~p2p & ~rooted & (lengths > 0)
     out.mask(
         "peer", other, lambda r: f"{_short(peer.at(r))} in a row of kind {_kind(view, r)}", "null or empty"
     )

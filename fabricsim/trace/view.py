@@ -138,6 +138,12 @@ class View:
         found: npt.NDArray[np.int8] = codes[indices.to_numpy(zero_copy_only=False)]
         return found
 
+    @cached_property
+    def known(self) -> Bools:
+        """True for rows whose kind is known."""
+        mask: Bools = self.kind >= 0
+        return mask
+
     def is_kind(self, *kinds: str) -> Bools:
         """Return True for rows of these kinds."""
         chosen = np.zeros(129, bool)

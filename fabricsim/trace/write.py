@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import importlib.metadata
+import io
 import os
 import stat
 import sys
@@ -99,6 +100,16 @@ def told(path: str | os.PathLike[str]) -> Iterator[None]:
         raise (ConfigError(text) if code in _WRONG_PATH else EngineError(text)) from None
 
 
+class _Stdout(io.RawIOBase):
+    """Standard output, which stays open when a writer closes what it was given."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return sys.stdout.buffer.write(data)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pa.NativeFile]:
     """Give a file to write that takes the place of ``path`` when all went well, and vanishes when not.
@@ -108,7 +119,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pa.NativeFile]:
     name = os.fspath(path)
     with told(name):
         if name == "-":
-            with pa.PythonFile(sys.stdout.buffer, "w") as sink:
+            with pa.PythonFile(_Stdout(), "w") as sink:
                 yield sink
             sys.stdout.buffer.flush()
             return
@@ -189,10 +200,14 @@ class TraceWriter:
     def __init__(self, path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None) -> None:
         self.path = os.fspath(path)
         self.rows = 0
+        self._open = False
         self._schema = TRACE_SCHEMA.with_metadata(metadata(provenance))
         with told(self.path):
+            if os.path.isdir(self.path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self._sink = pa.OSFile(self.path, "wb")
             self._writer = pa.ipc.new_file(self._sink, self._schema)
+        self._open = True
 
     def write(self, batch: pa.RecordBatch | pa.Table | Mapping[str, Any]) -> None:
         """Append operations: a batch, a table, or a mapping of columns; missing columns become null.
@@ -230,6 +245,9 @@ class TraceWriter:
 
     def close(self) -> None:
         """Write the footer and close the file; closing again does nothing."""
+        if not self._open:
+            return
+        self._open = False
         with told(self.path):
             try:
                 self._writer.close()
