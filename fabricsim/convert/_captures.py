@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import math
@@ -20,6 +21,8 @@ from fabricsim.errors import ConfigError, InputError, Problem
 MAX_MEMBER_BYTES = 8 << 30
 #: Times and sizes above this are damage, not data: 2**62 ps are 53 days, and every int64 sum stays safe.
 LIMIT = 1 << 62
+#: Ranks of a job, at most.
+MAX_RANKS = 1 << 20
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, LookupError, OverflowError)
@@ -171,16 +174,22 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+@functools.lru_cache(maxsize=4)
+def everyone(world: int) -> tuple[int, ...]:
+    """All ranks of a job."""
+    return tuple(range(world))
+
+
 def rank_in(name: str) -> int | None:
     """The rank in a file's name: ``prefix.3.et``, ``worker3_step``, ``rank-3``, ``eg_3.json``; else None."""
     stem = name.rsplit("/", 1)[-1]
-    for pattern in (r"(?:worker|rank)[-_.]?(\d{1,9})", r"[._-](\d{1,9})\.(?:et|json)(?:\.gz)?$"):
+    for pattern in (r"(?:worker|rank)[-_.]?(\d{1,6})(?!\d)", r"[._-](\d{1,6})\.(?:et|json)(?:\.gz)?$"):
         if found := re.search(pattern, stem, re.IGNORECASE):
             return int(found.group(1))
     return None
 
 
-def option_count(value: Any, name: str, low: int = 1, high: int = 1 << 24) -> int:
+def option_count(value: Any, name: str, low: int = 1, high: int = MAX_RANKS) -> int:
     """An integer option in low..high; raises ConfigError."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,12}", value, re.ASCII):
         value = int(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fabricsim.convert import ConvertReport, _collectives
-from fabricsim.convert._captures import LIMIT, Notes, fail, whole
+from fabricsim.convert._captures import LIMIT, MAX_RANKS, Notes, everyone, fail, whole
 from fabricsim.convert._collectives import Call
 from fabricsim.convert._rows import HOST_STREAM, Rows, match_messages, message_row, micros_to_ps
 
@@ -171,7 +171,7 @@ def _world(files: list[RankFile], world: int | None, notes: Notes) -> int:
         notes.warn(f"{len(files)} of {found} ranks are in the capture, as its process groups say")
     elif len(files) == 1:
         peers = [
-            whole(value, n.place, key, 0, 1 << 24)
+            whole(value, n.place, key, 0, MAX_RANKS)
             for n in files[0].nodes
             for key in ("comm_src", "comm_dst")
             if (value := n.attrs.get(key)) is not None
@@ -203,9 +203,9 @@ class _Groups:
         if name in self.known:
             group = self.known[name]
         elif name in f.groups:
-            group = f.groups[name][0] or tuple(range(self.world))
+            group = f.groups[name][0] or everyone(self.world)
         elif name in _OF_ALL:
-            group = tuple(range(self.world))
+            group = everyone(self.world)
         else:
             group = tuple(sorted(self.users[name]))
             text = f"process group {name!r} lists no ranks, taken as the {len(group)} ranks that use it"
@@ -281,7 +281,7 @@ def _message(node: Node, rank: int, notes: Notes) -> dict[str, Any] | None:
     number = _reader(node)
     kind = "send" if node.type == _SEND else "recv"
     mine, theirs = ("comm_src", "comm_dst") if kind == "send" else ("comm_dst", "comm_src")
-    size, peer, own = number("comm_size"), number(theirs, 0, 1 << 24), number(mine, 0, 1 << 24)
+    size, peer, own = number("comm_size"), number(theirs, 0, MAX_RANKS), number(mine, 0, MAX_RANKS)
     if size is None or peer is None:
         notes.count(f"{kind} nodes without comm_size or {theirs} passed through")
         return None
@@ -298,7 +298,7 @@ def _call(node: Node, index: int, rank: int, made: dict[str, Any], group: tuple[
     size, n = made["bytes"] or 0, len(group)
     if size > LIMIT // max(n, 1):
         raise fail(node.place, f"comm_size: found {size}, too large for a group of {n} ranks")
-    root = _reader(node)("root", 0, 1 << 24)
+    root = _reader(node)("root", 0, MAX_RANKS)
     return Call(
         rank=rank,
         kind=made["kind"],

@@ -51,6 +51,8 @@ NAMES = {
     "send": "send",
     "recv": "recv",
 }
+#: Entries of one operation's splits, at most.
+MAX_SPLITS = 1 << 26
 #: Bytes of an element by PyTorch's name of its type, in lower case.
 DTYPE_BYTES = {
     **dict.fromkeys(("byte", "char", "bool", "int8", "uint8", "float8_e4m3fn", "float8_e5m2"), 1),
@@ -163,8 +165,14 @@ def row(calls: Sequence[Call], notes: Notes) -> dict[str, Any]:
     return columns
 
 
+def _check_matrix(call: Call, n: int) -> None:
+    if n * n > MAX_SPLITS:
+        raise fail(call.where, f"unequal parts in a group of {n} ranks, allowed: up to {MAX_SPLITS} parts")
+
+
 def _one_sided(call: Call, root: int) -> dict[str, Any]:
     n, at = len(call.group), call.group.index(root)
+    _check_matrix(call, n)
     splits = [0] * (n * n)
     for i in range(n):
         splits[i * n + at if call.kind == "gather" else at * n + i] = call.bytes
@@ -203,6 +211,7 @@ def _unequal(calls: Sequence[Call], notes: Notes) -> dict[str, Any]:
         return {"bytes": rows[0][0] * n, "splits": None}
     if len(set(rows.values())) == 1:
         return {"bytes": None, "splits": list(rows[0])}
+    _check_matrix(calls[0], n)
     return {"bytes": None, "splits": [size for i in range(n) for size in rows[i]]}
 
 

@@ -41,12 +41,14 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fabricsim.convert import ConvertReport, _protobuf
 from fabricsim.convert._captures import (
     LIMIT,
+    MAX_RANKS,
     Notes,
     bare,
     fail,
@@ -112,7 +114,7 @@ def sniff(path: Path) -> bool:
     try:
         if Path(path).is_file() and Path(path).suffix.lower() not in (".et", ".json", ".gz", ".tgz", ".tar"):
             return False
-        for name, data in members(path, _is_candidate):
+        for name, data in islice(members(path, _is_candidate), 4):
             if bare(name).lower().endswith(".et"):
                 spans = list(zip(_protobuf.messages(data[: 1 << 16]), range(1), strict=False))
                 return bool(spans)
@@ -203,7 +205,7 @@ def read_groups(groups: Any) -> dict[str, tuple[int, ...]]:
     found = {}
     for name, ranks in groups.items():
         ok = isinstance(ranks, (list, tuple)) and ranks and len(set(map(str, ranks))) == len(ranks)
-        if not ok or not all(type(r) is int and 0 <= r < 1 << 24 for r in ranks):
+        if not ok or not all(type(r) is int and 0 <= r < MAX_RANKS for r in ranks):
             raise ConfigError([Problem(f"groups.{name}", f"found {shown(ranks)}, allowed: a list of ranks")])
         found[str(name)] = tuple(ranks)
     return found
@@ -361,11 +363,11 @@ def parse_process_groups(text: Any, where: str) -> dict[str, tuple[tuple[int, ..
             ranks = list(ranks)
         if not isinstance(ranks, list):
             raise fail(where, f"process group {entry['pg_name']}: ranks {shown(ranks)}, allowed: a list")
-        listed = tuple(whole(r, where, "rank", 0, 1 << 24) for r in ranks)
+        listed = tuple(whole(r, where, "rank", 0, MAX_RANKS) for r in ranks)
         if len(set(listed)) != len(listed):
             raise fail(where, f"process group {entry['pg_name']}: a rank twice in {shown(ranks)}")
         said = entry.get("group_size", entry.get("pg_size", len(listed)))
-        size = whole(said, where, "group_size", 0, 1 << 24)
+        size = whole(said, where, "group_size", 0, MAX_RANKS)
         found[str(entry["pg_name"])] = (listed, size or len(listed))
         if "backend_id" in entry:
             found[str(entry["backend_id"])] = (listed, size or len(listed))
@@ -378,7 +380,7 @@ def _read_json(capture: RankFile, data: bytes) -> None:
     if not isinstance(graph, list):
         raise fail(capture.name, "workload_graph: allowed: a list of nodes")
     if document.get("ngpus") is not None:
-        capture.world = whole(document["ngpus"], capture.name, "ngpus", 1, 1 << 24)
+        capture.world = whole(document["ngpus"], capture.name, "ngpus", 1, MAX_RANKS)
     for index, entry in enumerate(graph):
         where = f"{capture.name}: workload_graph[{index}]"
         if not isinstance(entry, dict):

@@ -37,8 +37,8 @@ Ends are compared with 1 us of tolerance, because old traces have whole microsec
 
 Left out: which event a wait names (one wait too many is possible, never one too few of those seen);
 concurrency of launching threads (they are one timeline; a synchronisation during which another thread
-launched is not a wait, and is counted); CPU work that launches nothing; the network's share of a collective
-that every rank was late for.  Clocks of the ranks are taken to be one.  Times are measured from the earliest
+launched is not a wait, and is counted); CPU work that launches nothing; sends and receives that share one
+kernel (a batch), whose sizes no kernel tells: with ``et=`` the counts then differ, which is an error.  Clocks of the ranks are taken to be one.  Times are measured from the earliest
 event of all ranks.
 
 A file alone, or some ranks of a job, import too: world_size and the groups come from distributedInfo and the
@@ -55,14 +55,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fabricsim.convert import ConvertReport, _collectives, pytorch_et
 from fabricsim.convert._captures import (
     LIMIT,
+    MAX_RANKS,
     Notes,
     bare,
+    everyone,
     fail,
     members,
     option_count,
@@ -140,7 +143,7 @@ def sniff(path: Path) -> bool:
     try:
         if Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".gz", ".tgz", ".tar"):
             return False
-        return any(b'"traceEvents"' in data for _, data in members(path, _is_candidate))
+        return any(b'"traceEvents"' in data for _, data in islice(members(path, _is_candidate), 4))
     except Exception:
         return False
 
@@ -248,8 +251,8 @@ def read_file(name: str, data: bytes) -> Capture:
     info = info if isinstance(info, dict) else {}
     where = f"{name}: distributedInfo"
     said, size = info.get("rank"), info.get("world_size")
-    rank = None if said is None else whole(said, where, "rank", 0, 1 << 24)
-    world = None if size is None else whole(size, where, "world_size", 1, 1 << 24)
+    rank = None if said is None else whole(said, where, "rank", 0, MAX_RANKS)
+    world = None if size is None else whole(size, where, "world_size", 1, MAX_RANKS)
     if rank is not None and world is not None and rank >= world:
         raise fail(where, f"rank {rank} of world_size {world}")
     capture = Capture(name, rank, world)
@@ -454,12 +457,12 @@ def _group(
 ) -> tuple[int, ...]:
     name = str(args.get("Process Group Name", ""))
     size = args.get("Group size")
-    size = None if size is None else whole(size, where, "Group size", 1, 1 << 24)
+    size = None if size is None else whole(size, where, "Group size", 1, MAX_RANKS)
     group = known.get(name) or _rank_list(args.get("Process Group Ranks"))
     if group is None and name in capture.groups:
         group = capture.groups[name][0]
     if group is None and size in (None, world):
-        group = tuple(range(world))
+        group = everyone(world)
     if group is None:
         raise fail(
             where, f"the ranks of process group {name!r} of {size} are not in the file; give them with groups"

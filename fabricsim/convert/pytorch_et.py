@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from fabricsim.convert import ConvertReport, _collectives
 from fabricsim.convert._captures import (
     LIMIT,
+    MAX_RANKS,
     Notes,
     bare,
+    everyone,
     fail,
     members,
     option_count,
@@ -77,7 +79,7 @@ def sniff(path: Path) -> bool:
     try:
         if Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".gz", ".tgz", ".tar"):
             return False
-        return any(_looks_like(data) for _, data in members(path, _is_candidate))
+        return any(_looks_like(data) for _, data in islice(members(path, _is_candidate), 4))
     except Exception:
         return False
 
@@ -212,7 +214,6 @@ def read_file(name: str, data: bytes) -> RankRecords:
         raise fail(f"{name}: schema", f"found {shown(schema)}, allowed: 1.0.x and 1.1.x")
     capture = RankRecords(name, None, [])
     found = []
-    votes: set[int] = set()
     for index, node in enumerate(nodes):
         if not isinstance(node, dict):
             raise fail(f"{name}: nodes[{index}]", f"found {shown(node)}, allowed: a node")
@@ -225,16 +226,26 @@ def read_file(name: str, data: bytes) -> RankRecords:
                 continue
             order = whole(node.get("id", index), where, "id", 0, LIMIT)
             found.append((order, index, record))
-            if record.kind in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"):
-                votes.add(record.field_rank)
         elif isinstance(title, str) and "process_group:init" in title:
             values = _values(node.get("inputs"))
             if values:
                 capture.groups.update(parse_process_groups(values[0], f"{name}: node {node.get('id')}"))
     capture.records = [record for _, _, record in sorted(found, key=lambda item: item[:2])]
-    if len(votes) == 1:
-        capture.rank = votes.pop()
+    capture.rank = _own_rank(capture)
     return capture
+
+
+def _own_rank(capture: RankRecords) -> int | None:
+    """The rank that a file's records agree on: their rank field counts within the process group."""
+    votes = set()
+    for record in capture.records:
+        if record.kind in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"):
+            ranks = capture.groups.get(record.group, ((), 0))[0]
+            if not ranks:
+                votes.add(record.field_rank)
+            elif 0 <= record.field_rank < len(ranks):
+                votes.add(ranks[record.field_rank])
+    return votes.pop() if len(votes) == 1 and min(votes) >= 0 else None
 
 
 def _values(inputs: Any) -> list[Any]:
@@ -267,13 +278,13 @@ def _record(node: dict[str, Any], where: str) -> Record | None:
         name=name,
         kind=kind,
         group=str(group),
-        field_rank=whole(values[at - 1], where, "rank", -1, 1 << 24),
+        field_rank=whole(values[at - 1], where, "rank", -1, MAX_RANKS),
         in_elements=in_elements,
         in_bytes=in_bytes,
         out_bytes=out_bytes,
         sends=_collectives.scaled_splits(_splits(sends, where), in_elements, width, where),
         receives=_collectives.scaled_splits(_splits(receives, where), out_elements, out_width, where),
-        size=whole(tail[-1], where, "group size", 1, 1 << 24) if tail and tail[-1] > 0 else None,
+        size=whole(tail[-1], where, "group size", 1, MAX_RANKS) if tail and tail[-1] > 0 else None,
     )
 
 
@@ -339,12 +350,12 @@ def group_ranks(record: Record, capture: RankRecords, world: int) -> tuple[int, 
     """The ranks of a record's process group; raises InputError when the file does not tell."""
     listed = capture.groups.get(record.group)
     if listed is not None:
-        return listed[0] or tuple(range(world))
+        return listed[0] or everyone(world)
     others = {r.group for r in capture.records}
     if len(others) > 1 and record.size != world:
         text = f"process group {record.group} is one of {len(others)}, and nothing lists its ranks"
         raise fail(record.where, text)
-    return tuple(range(world))
+    return everyone(world)
 
 
 def call(record: Record, capture: RankRecords, rank: int, world: int, key: Any) -> Call:

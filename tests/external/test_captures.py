@@ -1,0 +1,146 @@
+"""Real captures: an eight-rank DLRM step, DDP on two GPUs, and Chakra graphs of ASTRA-sim and MLCommons."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import capture_makers as make
+import pytest
+
+from fabricsim.convert import FORMATS, convert, detect
+from fabricsim.errors import InputError
+from fabricsim.trace import lower, read_trace, write_trace
+
+
+def found(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    return path
+
+
+def rows(report) -> list[dict]:
+    return report.trace.table.to_pylist()
+
+
+@pytest.fixture(scope="module")
+def dlrm(external_data: Path):
+    folder = found(external_data / "kineto" / "dlrm_8ranks")
+    return convert(folder / "dlrm_kineto.tar.gz", from_format="kineto", et=folder / "dlrm_pytorch_et.tar.gz")
+
+
+def test_dlrm_collectives_and_their_measured_times(dlrm) -> None:
+    assert dlrm.warnings == []
+    assert (dlrm.counts["ranks"], dlrm.counts["communication_kernels"]) == (8, 64)
+    calls = [r for r in rows(dlrm) if r["kind"] != "compute"]
+    assert all(r["ranks"] == list(range(8)) for r in calls)
+    seen = [(r["kind"], r["bytes"], (r["end_ps"] - r["start_ps"]) // 1_000_000) for r in calls]
+    assert seen == [
+        ("all_to_all", 24_576, 10),
+        ("all_to_all", 192, 8),
+        ("all_to_all", 1_536, 7),
+        ("all_to_all", None, 7),
+        ("all_reduce", 1_576_964, 86),
+        ("all_to_all", 24_576, 10),
+        ("all_reduce", 448, 20),
+        ("all_reduce", 907_840, 69),
+    ]
+    assert calls[3]["splits"] == [384, 896, 1152, 6656, 2368, 384, 768, 960]
+
+
+def test_dlrm_replays_to_its_measured_time(dlrm) -> None:
+    table = rows(dlrm)
+    ends = make.replay(dlrm.trace)
+    off = [abs(ends[r["id"]][1] - r["end_ps"]) / 1e6 for r in table]
+    assert statistics.median(off) <= 1 and max(off) <= 10  # microseconds, of a step of 19.8 ms
+    assert max(r["delay_ps"] or 0 for r in table) < 20_000_000  # nothing waits for what was not seen
+    assert len(table) < 3_500
+
+
+def test_dlrm_goes_through_a_file(dlrm, tmp_path: Path) -> None:
+    write_trace(dlrm.trace, tmp_path / "dlrm.arrow")
+    assert lower(read_trace(tmp_path / "dlrm.arrow")).equals(lower(dlrm.trace))
+
+
+def test_dlrm_needs_its_sizes_and_all_its_ranks(external_data: Path, tmp_path: Path) -> None:
+    folder = found(external_data / "kineto" / "dlrm_8ranks")
+    assert detect(folder / "dlrm_kineto.tar.gz") is FORMATS["kineto"]
+    with pytest.raises(InputError, match="8 communication kernels without sizes"):
+        convert(folder / "dlrm_kineto.tar.gz")
+    data = (folder / "dlrm_kineto.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"damaged|cut short"):
+        convert(tmp_path / "cut.tar.gz", from_format="kineto", et=folder / "dlrm_pytorch_et.tar.gz")
+
+
+def test_dlrm_execution_traces_alone(external_data: Path) -> None:
+    path = found(external_data / "kineto" / "dlrm_8ranks" / "dlrm_pytorch_et.tar.gz")
+    assert detect(path) is FORMATS["pytorch-et"]
+    report = convert(path)
+    assert report.counts["waits"] == 40  # with the 64 collectives, 13 records a rank
+    assert [r["kind"] for r in rows(report)] == ["all_to_all"] * 4 + [
+        "all_reduce",
+        "all_to_all",
+        "all_reduce",
+        "all_reduce",
+    ]
+
+
+def test_ddp_on_two_gpus_with_nccl_arguments(external_data: Path) -> None:
+    path = found(external_data / "kineto" / "hta" / "nccl_data.json.gz")
+    assert detect(path) is FORMATS["kineto"]
+    report = convert(path)
+    calls = [r for r in rows(report) if r["kind"] != "compute"]
+    assert len(calls) == 21 and all(r["ranks"] == [0, 1] for r in calls)
+    sizes = [r["bytes"] for r in calls[:7]]
+    assert sizes == [212_480, 424, 8_196_000, 31_502_336, 26_255_360, 26_550_272, 9_724_160]
+    assert any("1 of 2 ranks" in w for w in report.warnings)
+    ends = make.replay(report.trace)
+    assert max(abs(ends[r["id"]][1] - r["end_ps"]) for r in rows(report)) <= 2_000_000
+
+
+@pytest.mark.parametrize("ranks", [4, 8])
+@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all"])
+def test_chakra_microbenchmarks(external_data: Path, kind: str, ranks: int) -> None:
+    path = found(external_data / "chakra" / "microbenchmarks" / kind / f"{ranks}npus_1MB")
+    assert detect(path) is FORMATS["chakra"]
+    report = convert(path)
+    (row,) = rows(report)
+    size = (ranks if kind == "all_gather" else 1) << 20
+    assert (row["kind"], row["bytes"], row["ranks"]) == (kind, size, list(range(ranks)))
+    assert rows(FORMATS["chakra"].convert(path / kind)) == [row]  # by the files' prefix
+
+
+def test_chakra_ring_of_messages(external_data: Path) -> None:
+    report = convert(found(external_data / "chakra" / "custom_ring_8npus"))
+    assert report.warnings == []
+    assert report.trace.kinds == {"compute": 56, "recv": 112, "send": 112}
+    assert {r["bytes"] for r in rows(report) if r["kind"] == "send"} == {131_072}
+
+
+def test_chakra_ddp_capture_of_one_rank(external_data: Path) -> None:
+    path = found(external_data / "chakra" / "mlcommons_tests" / "feeder_tests_trace.tar.gz")
+    report = convert(path, world_size=8)
+    calls = [r for r in rows(report) if r["kind"] != "compute"]
+    assert [r["kind"] for r in calls] == ["broadcast"] * 2 + ["all_reduce"] * 5
+    assert [r["bytes"] for r in calls][2:] == [8_196_000, 31_502_336, 26_255_360, 26_550_272, 9_724_160]
+    assert all(r["ranks"] == list(range(8)) for r in calls)
+    assert any("without comm_type or comm_size" in w and w.endswith(": 14") for w in report.warnings)
+    alone = convert(path)
+    assert alone.trace.n_ranks == 1 and any("give world_size" in w for w in alone.warnings)
+
+
+def test_chakra_json_captures(external_data: Path) -> None:
+    path = found(external_data / "chakra" / "mlcommons_tests" / "json_trace.tar.gz")
+    with pytest.raises(InputError, match="prefix: chakra, small_chakra"):
+        convert(path, from_format="chakra")
+    report = FORMATS["chakra"].convert(path, prefix="chakra")
+    assert report.counts["nodes"] == 3664 and any("no communication is left" in w for w in report.warnings)
+    assert FORMATS["chakra"].convert(path, prefix="small_chakra").counts["ranks"] == 8
+
+
+def test_pytorch_et_with_process_groups(external_data: Path) -> None:
+    path = found(external_data / "chakra" / "mlcommons_tests" / "1.0.2-chakra.0.0.4.tgz")
+    assert detect(path) is FORMATS["pytorch-et"]
+    report = convert(path)
+    assert [(r["kind"], r["bytes"], r["ranks"]) for r in rows(report)] == [("all_gather", 8, [0, 1])] * 10
