@@ -1,4 +1,4 @@
-"""Public input files live outside of the repository; tests that need them skip with a reason where they are not."""
+"""Public input files live outside of the repository; tests that need them skip where they are not."""
 
 from __future__ import annotations
 
