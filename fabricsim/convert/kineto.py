@@ -38,8 +38,8 @@ Ends are compared with 1 us of tolerance, because old traces have whole microsec
 Left out: which event a wait names (one wait too many is possible, never one too few of those seen);
 concurrency of launching threads (they are one timeline; a synchronisation during which another thread
 launched is not a wait, and is counted); CPU work that launches nothing; sends and receives that share one
-kernel (a batch), whose sizes no kernel tells: with ``et=`` the counts then differ, which is an error.  Clocks of the ranks are taken to be one.  Times are measured from the earliest
-event of all ranks.
+kernel (a batch): with ``et=`` the counts then differ, which is an error.  The clocks of the ranks are taken
+to be one; times are measured from the earliest event of all ranks.
 
 A file alone, or some ranks of a job, import too: world_size and the groups come from distributedInfo and the
 kernels; the other ranks take part in collectives as if always ready.  Where the file cuts a group's list of
