@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fabricsim.cli.output import emit_json, heading, pairs, table
+from fabricsim.cli.output import emit_json, heading, pairs, shortened, table
 
 NAME = "compare"
 SUMMARY = "compare measured times (a trace, a result, or nccl-tests JSON) with a result"
@@ -37,11 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     limit = arguments.limit if arguments.limit > 0 else len(found.rows)
     table(
-        ["kind", "name", "bytes", "ranks", "measured", "emulated", "spread", "emulated/measured"],
+        ["kind", "name", "id", "bytes", "ranks", "measured", "emulated", "spread", "emulated/measured"],
         [
             [
                 row["kind"],
-                row["name"],
+                shortened(row["name"]),
+                row["id"],
                 format_bytes(row["bytes"]),
                 row["ranks"],
                 format_time(row["measured_ps"]),

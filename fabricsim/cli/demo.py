@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from fabricsim.cli.options import add_run
 from fabricsim.cli.output import emit_json, heading, line
@@ -10,6 +11,7 @@ from fabricsim.cli.output import emit_json, heading, line
 NAME = "demo"
 SUMMARY = "replay the training step that is shipped (64 GPUs), and say what to try next"
 PRESET = "demo-64-400g-roce"
+NEXT_PRESET = "leaf-spine-64-400g-roce"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
         emit_json(result.to_json())
         return 0
     print_summary(result.summary)
-    heading("next, the same step on slower links:")
-    line(f"  fabricsim replay {path} --cluster {PRESET} --set topology.rate=200Gbps")
+    heading("next, the same step on a fabric without oversubscription:")
+    line(f"  fabricsim replay {shlex.quote(str(path))} --cluster {NEXT_PRESET}")
     return 0

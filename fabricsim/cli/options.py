@@ -62,7 +62,7 @@ def add_cluster(parser: argparse.ArgumentParser, *, required: bool = True) -> No
         action="append",
         default=[],
         dest="overrides",
-        help="override a key of the cluster, such as topology.hosts=32 or cc.kmin=400KB; repeatable",
+        help="override a key of the cluster, such as topology.spines=4 or transport.mtu=1024; repeatable",
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables and lines on standard output: coloured on a terminal, plain aligned text elsewhere."""
+"""Tables and lines on standard output: aligned text, with bold headings on a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["emit_json", "heading", "line", "log", "pairs", "table"]
+__all__ = ["emit_json", "heading", "line", "log", "pairs", "shortened", "table"]
 
 
 def emit_json(value: Any) -> None:
@@ -28,10 +28,7 @@ def log(text: str) -> None:
 def heading(text: str) -> None:
     """Print a heading, after an empty line."""
     print()
-    if sys.stdout.isatty():
-        _rich([("bold", text)])
-    else:
-        print(text)
+    _bold(text)
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
@@ -40,6 +37,17 @@ def pairs(rows: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         print(f"  {name:<{width}}  {value}".rstrip())
+
+
+def shortened(name: str | None, width: int = 40) -> str | None:
+    """Cut a name that is too long for a table.
+
+    >>> shortened("ncclKernel_AllReduce_RING_LL_Sum_float", 12)
+    'ncclKerne...'
+    """
+    if name is None or len(name) <= width:
+        return name
+    return name[: width - 3] + "..."
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:
@@ -55,29 +63,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int
         How many of the first columns are text, aligned to the left; the others are aligned to the right.
     """
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
-        for index, name in enumerate(columns):
-            grid.add_column(name, justify="left" if index < left else "right", overflow="fold")
-        for row in cells:
-            grid.add_row(*map(Text, row))
-        Console().print(grid)
-        return
     widths = [max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(columns)]
-    for row in [list(columns), *cells]:
+
+    def aligned(row: Sequence[str]) -> str:
         padded = [
             cell.ljust(width) if index < left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  ".join(padded).rstrip())
+        return "  ".join(padded).rstrip()
+
+    _bold(aligned(columns))
+    for row in cells:
+        print(aligned(row))
 
 
-def _rich(parts: Iterable[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.text import Text
+def _bold(text: str) -> None:
+    """Print a line in bold on a terminal, plainly elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
 
-    Console().print(Text.assemble(*((text, style) for style, text in parts)), soft_wrap=True)
+        Console().print(Text(text, style="bold"), soft_wrap=True)
+    else:
+        print(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabricsim.cli.output import heading, line, pairs, table
+from fabricsim.cli.output import heading, line, pairs, shortened, table
 from fabricsim.units import format_bytes, format_rate, format_time
 
 __all__ = ["percent", "print_flows", "print_summary", "time_or_dash"]
@@ -105,7 +105,12 @@ def _print_path(path: dict[str, Any] | None, total: int) -> None:
     table(
         ["  longest", "operation", "rank", "time"],
         [
-            [f"  {row['kind']}", row["name"] or f"id {row['id']}", row["rank"], format_time(row["time_ps"])]
+            [
+                f"  {row['kind']}",
+                shortened(row["name"]) or f"id {row['id']}",
+                row["rank"],
+                format_time(row["time_ps"]),
+            ]
             for row in path["longest"][:3]
         ],
         left=2,

@@ -5,6 +5,7 @@ import pytest
 from fabricsim.trace import read_trace, write_trace
 from fabricsim.workload import collective, flows, incast, permutation
 from fabricsim.workload.demo import demo_path, demo_trace
+from fabricsim.workload.selftest import SELF_TEST_DIGEST, self_test
 
 
 def test_the_shipped_demo_is_what_the_generator_makes(tmp_path):
@@ -28,6 +29,15 @@ def test_the_demo_is_a_training_step_of_64_ranks():
 def test_a_collective_is_a_row_an_iteration(kind):
     trace = collective(kind, size_bytes=4096, n_ranks=8, iterations=2)
     assert trace.n_ranks == 8 and trace.kinds == {kind: 2}
+
+
+def test_the_core_does_here_what_it_did_where_it_was_recorded():
+    pytest.importorskip(
+        "fabricsim._core.engine", reason="the compiled core is not built", exc_type=ImportError
+    )
+    found = self_test()
+    assert len(set(found.values())) == 1, found
+    assert found["plain"] == SELF_TEST_DIGEST
 
 
 def test_patterns_of_flows():
