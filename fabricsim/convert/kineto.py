@@ -35,7 +35,7 @@ Who waits for whom
 4. Operations of a stream run in order.
 Ends are compared with 1 us of tolerance, because old traces have whole microseconds.
 
-Left out: which event a wait names (one wait too many is possible, never one too few of those seen);
+Left out: which event a wait names (a wait for too much is possible: the last that had ended is taken);
 concurrency of launching threads (they are one timeline; a synchronisation during which another thread
 launched is not a wait, and is counted); CPU work that launches nothing; sends and receives that share one
 kernel (a batch): with ``et=`` the counts then differ, which is an error.  The clocks of the ranks are taken
