@@ -1,0 +1,65 @@
+/* The collective room: how ranks turn one collective into messages, each as its own small state machine.
+ *
+ * A rank knows its position, the number of ranks and what it has received; it sends to positions. State is
+ * a few words a rank, so a ring of 16,384 ranks is never written out as messages. `step` tells the receiver
+ * which message it is; messages between two ranks arrive in order, others in any order. An operation ends at a
+ * rank when it has received all that it needs and handed over all that it sends. */
+#ifndef FAB_COLL_COLL_H
+#define FAB_COLL_COLL_H
+
+#include "core/param.h"
+
+enum { FAB_COLL_VALUES_MAX = 8, FAB_COLL_STEP_BITS = 24 };
+
+/* Every algorithm's table begins with these two; the work room applies them. */
+enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_OWN };
+
+#define FAB_COLL_COMMON_PARAMS                                                                                      \
+    {"launch_ps", "ps", 0, 0, INT64_C(1000000000000), "time from the start of the operation to its first message", ""}, \
+    {"step_ps", "ps", 0, 0, INT64_C(1000000000000), "time from a message's arrival until what it triggers is sent", ""}
+
+typedef struct {
+    int32_t kind; /* FAB_OP_* */
+    uint32_t count, position, root;
+    int64_t bytes;         /* as the trace counts them, by kind */
+    const int64_t *splits; /* all_to_all: count x count by sender and receiver, or count by receiver; or NULL */
+    bool splits_by_sender;
+    const int64_t *values; /* of the algorithm's table */
+} fab_coll_t;
+
+typedef struct {
+    uint32_t words[6];
+} fab_coll_state_t;
+
+/* Where an algorithm sends. */
+typedef struct {
+    void *self;
+    void (*send)(void *self, uint32_t to_position, int64_t bytes, uint32_t step);
+} fab_coll_out_t;
+
+typedef struct {
+    fab_impl_t impl;
+    /* Calls emit for every position that `coll->position` may send to. */
+    void (*peers)(const fab_coll_t *coll, void (*emit)(void *context, uint32_t position), void *context);
+    /* Each returns whether the rank is done. */
+    bool (*start)(const fab_coll_t *coll, fab_coll_state_t *state, fab_coll_out_t out);
+    bool (*received)(const fab_coll_t *coll, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out);
+    bool (*acknowledged)(const fab_coll_t *coll, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out);
+} fab_coll_ops_t;
+
+extern const fab_coll_ops_t fab_coll_ring, fab_coll_chain, fab_coll_tree, fab_coll_pairwise, fab_coll_dissemination;
+
+/* Bytes of part i of `parts` even parts. */
+FAB_INLINE int64_t fab_coll_part(int64_t bytes, uint32_t parts, uint32_t i)
+{
+    return (int64_t)((unsigned __int128)bytes * (i + 1) / parts) - (int64_t)((unsigned __int128)bytes * i / parts);
+}
+
+/* How many pieces of at most `chunk_bytes` (0: no limit) to cut `bytes` in, at most `most`. */
+FAB_INLINE uint32_t fab_coll_pieces(int64_t bytes, int64_t chunk_bytes, uint32_t most)
+{
+    const int64_t pieces = chunk_bytes && bytes ? (bytes + chunk_bytes - 1) / chunk_bytes : 1;
+    return pieces > (int64_t)most ? most : (uint32_t)pieces;
+}
+
+#endif

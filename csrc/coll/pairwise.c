@@ -1,0 +1,73 @@
+/* Pairwise exchange: every rank sends to every other its own part, rank i to i+1, i+2, … with at most so many
+ * not acknowledged at once. All-to-all, and direct all-gather and reduce-scatter. */
+#include "coll/coll.h"
+
+enum { WINDOW_COUNT = FAB_COLL_OWN };
+
+static const fab_param_t params[] = {
+    FAB_COLL_COMMON_PARAMS,
+    {"window_count", "messages", 8, 1, 65536, "messages of a rank that may be under way at once",
+     "eight connections at a time: NCCL's point-to-point rounds"},
+    FAB_PARAM_END,
+};
+
+enum { NEXT, OPEN, RECEIVED, EXPECTED };
+
+static int64_t bytes_between(const fab_coll_t *c, uint32_t from, uint32_t to)
+{
+    if (c->splits)
+        return c->splits[c->splits_by_sender ? (uint64_t)from * c->count + to : to];
+    /* one's own part: what the receiver gets of an all-to-all or reduce-scatter, what the sender has of an all-gather */
+    return fab_coll_part(c->bytes, c->count, c->kind == FAB_OP_ALL_GATHER ? from : to);
+}
+
+static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+{
+    for (uint32_t i = 1; i < c->count; i++)
+        if (bytes_between(c, c->position, (c->position + i) % c->count) > 0)
+            emit(context, (c->position + i) % c->count);
+}
+
+static bool go_on(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
+{
+    while (state->words[NEXT] < c->count && state->words[OPEN] < c->values[WINDOW_COUNT]) {
+        const uint32_t to = (c->position + state->words[NEXT]++) % c->count;
+        const int64_t bytes = bytes_between(c, c->position, to);
+        if (bytes == 0)
+            continue;
+        state->words[OPEN]++;
+        out.send(out.self, to, bytes, 0);
+    }
+    return state->words[NEXT] == c->count && state->words[RECEIVED] == state->words[EXPECTED];
+}
+
+static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        state->words[EXPECTED] += i != c->position && bytes_between(c, i, c->position) > 0;
+    state->words[NEXT] = 1;
+    return go_on(c, state, out);
+}
+
+static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out)
+{
+    (void)step;
+    state->words[RECEIVED]++;
+    return go_on(c, state, out);
+}
+
+static bool acknowledged(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out)
+{
+    (void)step;
+    state->words[OPEN]--;
+    return go_on(c, state, out);
+}
+
+const fab_coll_ops_t fab_coll_pairwise = {
+    .impl = {"coll", "pairwise", "every rank straight to every other, a window at a time", params,
+             1u << FAB_OP_ALL_TO_ALL | 1u << FAB_OP_ALL_GATHER | 1u << FAB_OP_REDUCE_SCATTER},
+    .peers = peers,
+    .start = start,
+    .received = received,
+    .acknowledged = acknowledged,
+};

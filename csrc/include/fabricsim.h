@@ -1,0 +1,229 @@
+/* fabricsim's core: the only header that a binding sees.
+ *
+ * Two constant nouns, a Model (the fabric) and a Program (what the ranks do), are compiled once; a Run
+ * holds all that changes. The same model, program and seed give the same result on every machine, for
+ * every number of threads and whatever is recorded. Times are int64 picoseconds, sizes are bytes.
+ *
+ * Whoever can fail returns 0 or a negative FAB_E_* and leaves lines of detail in a fab_problems_t.
+ * Outputs (last, `_out`) are written only on success. */
+#ifndef FABRICSIM_H
+#define FABRICSIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FAB_ERRORS(X)                                              \
+    X(FAB_OK, 0, "ok")                                             \
+    X(FAB_E_MEMORY, -1, "no memory")                               \
+    X(FAB_E_CONFIG, -2, "a setting is not allowed")                \
+    X(FAB_E_TOPOLOGY, -3, "the topology is not usable")            \
+    X(FAB_E_TRACE, -4, "the trace is not usable")                  \
+    X(FAB_E_DEADLOCK, -5, "the program can never finish")          \
+    X(FAB_E_LIMIT, -6, "a limit of the core was reached")          \
+    X(FAB_E_TRANSPORT, -7, "a connection gave up")                 \
+    X(FAB_E_INTERNAL, -8, "an internal check failed")
+
+enum {
+#define FAB_ERROR_ENUM(name, value, text) name = value,
+    FAB_ERRORS(FAB_ERROR_ENUM)
+#undef FAB_ERROR_ENUM
+};
+
+const char *fab_error_name(int code);
+
+enum { FAB_PROBLEMS_KEPT = 50, FAB_PROBLEMS_BYTES = 16384 };
+
+/* Lines of detail, '\n' after each; `count` also counts those that no longer fitted. */
+typedef struct {
+    int32_t count;
+    int32_t used;
+    char text[FAB_PROBLEMS_BYTES];
+} fab_problems_t;
+
+void fab_problems_clear(fab_problems_t *self);
+
+/* ---- parameters and implementations ------------------------------------------------------------ */
+
+typedef struct {
+    const char *name; /* ends in its unit; NULL ends a table */
+    const char *unit;
+    int64_t preset, least, most;
+    const char *meaning;
+    const char *source;
+} fab_param_t;
+
+typedef struct {
+    const char *room; /* switch, link, route, transport, cc, coll */
+    const char *impl;
+    const char *summary;
+    const fab_param_t *params;
+    uint32_t kinds; /* coll: bit set of the FAB_OP_* it does */
+} fab_impl_t;
+
+/* Every implementation of every room; NULL ends the list. */
+extern const fab_impl_t *const fab_implementations[];
+
+/* A choice of an implementation and values for its parameters. */
+typedef struct {
+    const char *room;
+    const char *impl;
+    int32_t count;
+    const char *const *names;
+    const int64_t *values;
+} fab_setting_t;
+
+/* ---- model -------------------------------------------------------------------------------------- */
+
+/* Hosts are nodes 0 … host_count-1, switches follow. Cable i is full duplex: directed link 2i runs from
+ * a to b, 2i+1 back. The order of a node's cables is the order of its ports. A host has one cable. */
+typedef struct {
+    int32_t host_count, switch_count, cable_count;
+    const int32_t *cable_a, *cable_b;
+    const int64_t *cable_rate_mbps, *cable_delay_ps;
+    const int64_t *node_latency_ps; /* pipeline latency added to whatever enters the node */
+} fab_topology_t;
+
+typedef struct fab_model fab_model_t;
+
+int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
+                  fab_problems_t *problems, fab_model_t **model_out);
+void fab_model_free(fab_model_t *self);
+
+typedef struct {
+    int64_t lookahead_ps;
+    int32_t node_count, host_count, link_count, colour_count, arithmetic_switch_count;
+    int64_t memory_bytes;
+} fab_model_info_t;
+
+void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out);
+
+/* ---- program ------------------------------------------------------------------------------------ */
+
+/* Kinds of operations, in the order of the trace schema's list. */
+enum {
+    FAB_OP_COMPUTE,
+    FAB_OP_ALL_REDUCE,
+    FAB_OP_REDUCE_SCATTER,
+    FAB_OP_ALL_GATHER,
+    FAB_OP_ALL_TO_ALL,
+    FAB_OP_BROADCAST,
+    FAB_OP_REDUCE,
+    FAB_OP_BARRIER,
+    FAB_OP_SEND,
+    FAB_OP_RECV,
+    FAB_OP_KINDS
+};
+
+/* Canonical columns (see fabricsim/trace/lower.py), as plain arrays. Lists are offsets and values. */
+typedef struct {
+    int64_t op_count;
+    const int64_t *id;
+    const int8_t *kind;
+    const int32_t *rank_offset, *ranks;
+    const int32_t *peer_offset, *peers;
+    const int64_t *bytes;
+    const int32_t *split_offset;
+    const int64_t *splits;
+    const int64_t *duration_ps, *delay_ps;
+    const int32_t *stream;
+    const int32_t *after_offset;
+    const int64_t *after; /* ids */
+    const int64_t *tag;
+} fab_table_t;
+
+/* The Arrow C data interface (arrow.apache.org/docs/format/CDataInterface.html). */
+struct ArrowSchema;
+struct ArrowArray;
+struct ArrowArrayStream;
+
+typedef struct fab_program fab_program_t;
+
+/* algorithms[kind] names the collective implementation of each kind, NULL for the default.
+ * rank_host has rank_count entries: the host of each rank, no host twice. */
+int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host,
+                    int32_t rank_count, const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems,
+                    fab_program_t **program_out);
+
+/* The same, reading the canonical columns from an Arrow C stream, which it consumes but does not release. */
+int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
+                           int32_t rank_count, const char *const algorithms[FAB_OP_KINDS],
+                           fab_problems_t *problems, fab_program_t **program_out);
+void fab_program_free(fab_program_t *self);
+
+typedef struct {
+    int64_t op_count, instance_count, connection_count, send_count, memory_bytes;
+    int32_t rank_count;
+} fab_program_info_t;
+
+void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out);
+
+/* ---- run ---------------------------------------------------------------------------------------- */
+
+typedef struct fab_run fab_run_t;
+
+typedef struct {
+    uint64_t seed;
+    int32_t threads;
+    bool record_packets; /* keep every arrival; for small worlds */
+    bool plain;          /* the plain reference windows instead of leapfrog: same result, slower */
+} fab_run_options_t;
+
+int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fab_run_options_t *options,
+                fab_problems_t *problems, fab_run_t **run_out);
+void fab_run_free(fab_run_t *self);
+
+/* Runs all that happens before until_ps; *finished_out tells whether nothing is left to happen. */
+int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out);
+
+typedef struct {
+    int64_t now_ps;  /* everything before has happened */
+    int64_t end_ps;  /* the end of the last operation that ended */
+    int64_t packets, packet_hops, drops, ecn_marks, pfc_pauses, pfc_resumes;
+    int64_t acks, naks, cnps, retransmits, timeouts, duplicates, messages, windows, visits;
+    int64_t done_instances;
+    int64_t memory_bytes;
+    int64_t ring_bytes_peak;
+} fab_counters_t;
+
+void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out);
+uint64_t fab_run_digest(const fab_run_t *self);
+
+/* Per instance (operation x rank, in row and set order): start and end, -1 where it has not happened. */
+void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out, int64_t *end_ps_out);
+
+/* Per send instance, in row and set order. */
+void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out, int64_t *bytes_out,
+                   int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out);
+
+typedef struct {
+    int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps;
+} fab_link_stats_t;
+
+/* Per directed link, in the topology's order. */
+void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out);
+
+typedef struct {
+    int64_t op;
+    int32_t rank;
+    int32_t waits_for; /* rank it waits for a message from or to, -1: an operation before it */
+    int32_t state;     /* 0 not released, 1 running */
+} fab_blocked_t;
+
+/* Up to `limit` instances that have not ended; returns how many there are in all. */
+int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64_t limit);
+
+typedef struct {
+    int64_t when_ps;
+    int32_t link;  /* directed link in the topology's order */
+    int32_t dst;   /* host it is for */
+    int32_t connection; /* that host's index of it */
+    uint32_t psn;
+    uint16_t bytes;
+    uint8_t kind; /* 0 data, 1 ack, 2 nak, 3 cnp, 4 pause, 5 resume */
+    uint8_t flags; /* 1 congestion experienced, 2 last of its message */
+} fab_arrival_t;
+
+/* Recorded arrivals ordered by (time, link); returns the count, and writes them if they fit in `limit`. */
+int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit);
+
+#endif

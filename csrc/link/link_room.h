@@ -1,0 +1,24 @@
+/* The link room: what a link does when its receiver has no room.
+ *   lossy   nothing: the switch drops
+ *   pause   priority flow control (IEEE 802.1Qbb): XOFF and XON frames for the data class, with headroom */
+#ifndef FAB_LINK_ROOM_H
+#define FAB_LINK_ROOM_H
+
+#include "core/param.h"
+
+typedef struct {
+    bool pause;
+    int64_t xoff_bytes;      /* 0: dynamic, by alpha */
+    int64_t xoff_alpha_ppm;
+    int64_t xon_gap_bytes;
+    int64_t headroom_bytes;  /* 0: computed from rate and delay */
+} fab_link_config_t;
+
+extern const fab_impl_t fab_link_lossy, fab_link_pause;
+
+void fab_link_pause_config(const int64_t *values, fab_link_config_t *config_out);
+
+/* A pause frame on the wire: 64 bytes and preamble and gap (IEEE 802.3 Annex 31B). */
+enum { FAB_PAUSE_FRAME_BYTES = 84 };
+
+#endif

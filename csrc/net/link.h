@@ -1,0 +1,150 @@
+/* Links and the nodes' calendar: the state that packets move through.
+ *
+ * A directed link is a cache line of hot state, written by its sender and, for `head`, by its receiver,
+ * which never work at the same time (they have different colours). Its ring holds packets by value in
+ * arrival order. heads[link] is the arrival of the first one, so that a node starts without touching
+ * rings. Whether a ring's times are of the first or the last bit is the receiver's choice (cut-through
+ * or store-and-forward). */
+#ifndef FAB_NET_LINK_H
+#define FAB_NET_LINK_H
+
+#include "core/heap.h"
+#include "core/wire.h"
+#include "net/packet.h"
+#include "net/topology.h"
+
+#define FAB_DELAY_CUT_THROUGH 0x80000000u /* in delay_ps: arrival is that of the first bit */
+
+typedef struct {
+    fab_packet_t *ring;
+    uint32_t mask;
+    uint32_t head;            /* the receiver's */
+    uint32_t tail;            /* the sender's: one past the newest entry */
+    uint32_t visible;         /* one past the newest entry whose time is fixed; behind it wait paused packets */
+    uint32_t delay_ps;        /* with FAB_DELAY_CUT_THROUGH */
+    uint32_t ps_per_byte_q16;
+    int64_t busy_ps;          /* the last bit of the newest visible entry leaves */
+    int64_t last_ps;          /* arrival of the newest visible entry */
+    int64_t bytes;            /* ever sent */
+    uint32_t rx_slot;
+    uint32_t calm_ps;         /* a backlog up to this needs no attention (marking, admission, high water) */
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_link_t;
+
+_Static_assert(sizeof(fab_link_t) == FAB_CACHE_LINE, "a link is a cache line");
+
+/* The rest of a link, which its sender keeps. */
+typedef struct {
+    int64_t max_backlog_ps;   /* high water, in time of this wire */
+    int64_t kmin_ps, kmax_ps; /* marking thresholds in time of this wire; FAB_NEVER without marking */
+    uint64_t mark_slope_q16;  /* chance (in 2^-32) a picosecond above kmin, Q16 */
+    uint32_t calm_limit_ps;   /* no reason to look at a backlog up to this but the high water */
+    uint32_t cursor;          /* the oldest entry that has not left entirely */
+    int64_t cursor_ps;        /* its arrival, if cursor != visible */
+    uint16_t *from;           /* beside the ring: input port of each entry, or FAB_FROM_NOWHERE; may be NULL */
+    int64_t parked_ps;        /* wire time of the entries behind visible */
+    int64_t paused_since_ps, paused_ps;
+    int64_t pauses, marks, drops;
+    int64_t packets_before;   /* entries counted before tail last wrapped */
+    uint32_t tail_seen;
+    uint32_t control_end;     /* one past the newest control entry that overtook */
+    uint32_t name;
+    bool paused;
+} fab_port_t;
+
+#define FAB_FROM_NOWHERE UINT16_MAX
+
+/* What one thread has for itself. */
+typedef struct {
+    fab_pool_t pool;
+    int64_t *next_ps;    /* [slot] earliest arrival that this thread's nodes sent there since its last visit */
+    int64_t *block_ps;   /* [slot / FAB_BLOCK_NODES] least of next_ps */
+    int64_t *colour_ps;  /* [colour] least of next_ps since the colour's last phase */
+    uint64_t *tree;      /* scratch of a merge */
+    uint16_t *tree_port;
+    int64_t packets, hops, pauses, resumes, acks, naks, cnps, retransmits, timeouts, duplicates, messages, visits;
+    int64_t end_ps, done;
+    int64_t ring_bytes;
+    fab_arrival_t *arrivals;
+    int64_t arrival_count, arrival_capacity;
+    int error;
+    int32_t error_connection;
+    bool record;
+} __attribute__((aligned(2 * FAB_CACHE_LINE))) fab_worker_t;
+
+/* What all threads share. */
+typedef struct {
+    const fab_net_t *net;
+    fab_link_t *links;
+    int64_t *heads;
+    fab_port_t *ports;
+    uint64_t seed;
+} fab_fabric_t;
+
+/* Both slow paths, out of line. fab_link_grow returns false and sets worker->error without memory. */
+bool fab_link_grow(fab_worker_t *worker, fab_link_t *link, fab_port_t *port);
+void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t link, int64_t when_ps, fab_packet_t packet);
+
+/* Tells the calendar that something arrives at a node. */
+FAB_INLINE void fab_link_notify(fab_worker_t *worker, const fab_net_t *net, uint32_t slot, int64_t when_ps)
+{
+    if (when_ps < worker->next_ps[slot]) {
+        worker->next_ps[slot] = when_ps;
+        if (when_ps < worker->block_ps[slot / FAB_BLOCK_NODES])
+            worker->block_ps[slot / FAB_BLOCK_NODES] = when_ps;
+        const uint32_t colour = net->nodes[slot].colour;
+        if (when_ps < worker->colour_ps[colour])
+            worker->colour_ps[colour] = when_ps;
+    }
+}
+
+FAB_INLINE int64_t fab_link_delay_ps(const fab_link_t *link) { return link->delay_ps & ~FAB_DELAY_CUT_THROUGH; }
+FAB_INLINE bool fab_link_cuts_through(const fab_link_t *link) { return link->delay_ps & FAB_DELAY_CUT_THROUGH; }
+
+FAB_INLINE int64_t fab_link_wire_ps(const fab_link_t *link, uint32_t bytes)
+{
+    return fab_wire_ps(bytes, link->ps_per_byte_q16);
+}
+
+/* Time until a packet handed over now would begin to leave, paused packets apart. */
+FAB_INLINE int64_t fab_link_backlog_ps(const fab_link_t *link, int64_t now_ps)
+{
+    return fab_max_i64(link->busy_ps - now_ps, 0);
+}
+
+/* Appends a packet to a link that is not paused; its departure is fixed here and now. */
+FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_packet_t packet,
+                              int64_t now_ps)
+{
+    fab_link_t *link = &fabric->links[l];
+    const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
+    const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet.bytes);
+    const int64_t arrival_ps = (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
+    const uint32_t tail = link->tail, waiting = tail - link->head;
+    if (FAB_UNLIKELY(waiting > link->mask) && !fab_link_grow(worker, link, &fabric->ports[l]))
+        return;
+    link->busy_ps = end_ps;
+    packet.delta_ps = (uint32_t)(arrival_ps - link->last_ps);
+    link->last_ps = arrival_ps;
+    link->bytes += packet.bytes;
+    if (waiting == 0) {
+        fabric->heads[l] = arrival_ps;
+        fab_link_notify(worker, fabric->net, link->rx_slot, arrival_ps);
+    }
+    link->ring[tail & link->mask] = packet;
+    link->tail = tail + 1;
+    link->visible = tail + 1;
+}
+
+/* Takes the first packet of a link, which arrived at heads[l]; returns the arrival of the one after it. */
+FAB_INLINE int64_t fab_link_pop(const fab_fabric_t *fabric, uint32_t l, int64_t now_ps, fab_packet_t *packet_out)
+{
+    fab_link_t *link = &fabric->links[l];
+    const uint32_t head = link->head + 1;
+    *packet_out = link->ring[(head - 1) & link->mask];
+    link->head = head;
+    const int64_t next_ps = head != link->visible ? now_ps + link->ring[head & link->mask].delta_ps : FAB_NEVER;
+    fabric->heads[l] = next_ps;
+    return next_ps;
+}
+
+#endif

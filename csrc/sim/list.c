@@ -1,0 +1,23 @@
+/* The lists of implementations: one line a switch, link, route, transport, controller and algorithm. */
+#include "sim/list.h"
+
+const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, NULL};
+const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, NULL};
+const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
+
+const fab_impl_t *const fab_implementations[] = {
+    &fab_switch_ethernet.impl,
+    &fab_link_lossy,
+    &fab_link_pause,
+    &fab_route_ecmp,
+    &fab_route_spray,
+    &fab_transport_roce.impl,
+    &fab_cc_none.impl,
+    &fab_cc_dcqcn.impl,
+    &fab_coll_ring.impl,
+    &fab_coll_chain.impl,
+    &fab_coll_tree.impl,
+    &fab_coll_pairwise.impl,
+    &fab_coll_dissemination.impl,
+    NULL,
+};

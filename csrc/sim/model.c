@@ -1,0 +1,169 @@
+/* Compiles a model: the chosen implementations, their parameters, the network and its routes. */
+#include "sim/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/list.h"
+#include "work/compile.h"
+
+/* What the settings choose for a room, or its default. */
+static const char *chosen(const char *room, const char *standard, const fab_setting_t *settings, int32_t count,
+                          fab_problems_t *problems)
+{
+    const char *impl = NULL;
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(settings[i].room, room) != 0)
+            continue;
+        if (impl && strcmp(impl, settings[i].impl) != 0)
+            fab_problems_add(problems, "%s: both %s and %s are chosen", room, impl, settings[i].impl);
+        impl = settings[i].impl;
+    }
+    return impl ? impl : standard;
+}
+
+static bool is_known(const char *room, const char *impl)
+{
+    for (const fab_impl_t *const *i = fab_implementations; *i; i++)
+        if (strcmp((*i)->room, room) == 0 && (!impl || strcmp((*i)->impl, impl) == 0))
+            return true;
+    return false;
+}
+
+static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, int32_t count)
+{
+    self->coll_settings = calloc((size_t)count + 1, sizeof *self->coll_settings);
+    if (!self->coll_settings)
+        return FAB_E_MEMORY;
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(settings[i].room, "coll") != 0)
+            continue;
+        fab_setting_t *copy = &self->coll_settings[self->coll_setting_count];
+        char **names = calloc((size_t)settings[i].count + 1, sizeof *names);
+        int64_t *values = calloc((size_t)settings[i].count + 1, sizeof *values);
+        *copy = (fab_setting_t){"coll", strdup(settings[i].impl), settings[i].count, (const char *const *)names, values};
+        self->coll_setting_count++;
+        if (!names || !values || !copy->impl)
+            return FAB_E_MEMORY;
+        for (int32_t j = 0; j < settings[i].count; j++) {
+            values[j] = settings[i].values[j];
+            names[j] = strdup(settings[i].names[j]);
+            if (!names[j])
+                return FAB_E_MEMORY;
+        }
+    }
+    return FAB_OK;
+}
+
+static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t n, uint64_t *hash_seed_out,
+                      bool *spray_out, fab_problems_t *problems)
+{
+    int64_t v[64];
+    for (int32_t i = 0; i < n; i++)
+        if (!is_known(settings[i].room, NULL))
+            fab_problems_add(problems, "%s: no such room", settings[i].room);
+        else if (!is_known(settings[i].room, settings[i].impl))
+            fab_problems_add(problems, "%s: no such implementation as %s", settings[i].room, settings[i].impl);
+    const char *switch_name = chosen("switch", "ethernet", settings, n, problems);
+    const char *link_name = chosen("link", "lossy", settings, n, problems);
+    const char *route_name = chosen("route", "ecmp", settings, n, problems);
+    const char *transport_name = chosen("transport", "roce", settings, n, problems);
+    const char *cc_name = chosen("cc", "none", settings, n, problems);
+    if (problems->count)
+        return;
+    for (const fab_switch_ops_t *const *s = fab_list_switches; *s; s++)
+        if (strcmp((*s)->impl.impl, switch_name) == 0)
+            self->switch_ops = *s;
+    for (const fab_transport_ops_t *const *t = fab_list_transports; *t; t++)
+        if (strcmp((*t)->impl.impl, transport_name) == 0)
+            self->transport_ops = *t;
+    for (const fab_cc_ops_t *const *c = fab_list_controllers; *c; c++)
+        if (strcmp((*c)->impl.impl, cc_name) == 0)
+            self->cc_ops = *c;
+
+    fab_switch_config_t *sw = &self->switch_config;
+    fab_param_resolve("switch", switch_name, self->switch_ops->impl.params, settings, n, v, problems);
+    self->switch_ops->configure(v, sw);
+    if (strcmp(link_name, "pause") == 0) {
+        fab_param_resolve("link", "pause", fab_link_pause.params, settings, n, v, problems);
+        fab_link_pause_config(v, &sw->link);
+    } else {
+        fab_param_resolve("link", "lossy", fab_link_lossy.params, settings, n, v, problems);
+    }
+    fab_param_resolve("route", route_name, fab_route_ecmp.params, settings, n, v, problems);
+    *hash_seed_out = (uint64_t)v[0];
+    *spray_out = strcmp(route_name, "spray") == 0;
+    fab_param_resolve("transport", transport_name, self->transport_ops->impl.params, settings, n, v, problems);
+    self->transport_ops->configure(v, &self->transport_config);
+    self->transport_config.pause = sw->link.pause;
+    self->transport_config.reorder = *spray_out;
+    sw->wire_max_bytes = self->transport_config.wire_max_bytes;
+    sw->control_priority = self->transport_config.control_priority;
+    fab_param_resolve("cc", cc_name, self->cc_ops->impl.params, settings, n, self->cc_config.values, problems);
+}
+
+int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
+                  fab_problems_t *problems, fab_model_t **model_out)
+{
+    fab_model_t *self = calloc(1, sizeof *self);
+    if (!self)
+        return FAB_E_MEMORY;
+    uint64_t hash_seed = 0;
+    bool spray = false;
+    configure(self, settings, setting_count, &hash_seed, &spray, problems);
+    int code = problems->count ? FAB_E_CONFIG : FAB_OK;
+    const int net_code = fab_net_compile(topology, problems, &self->net);
+    if (!code)
+        code = net_code;
+    if (!code)
+        code = fab_route_compile(&self->net, hash_seed, spray, &self->route);
+    if (!code)
+        code = self->switch_ops->check(&self->switch_config, &self->net, problems);
+    if (!code)
+        code = copy_coll_settings(self, settings, setting_count);
+    if (code) {
+        fab_model_free(self);
+        return code;
+    }
+    *model_out = self;
+    return FAB_OK;
+}
+
+void fab_model_free(fab_model_t *self)
+{
+    if (!self)
+        return;
+    for (int32_t i = 0; self->coll_settings && i < self->coll_setting_count; i++) {
+        fab_setting_t *s = &self->coll_settings[i];
+        for (int32_t j = 0; s->names && j < s->count; j++)
+            free((void *)s->names[j]);
+        free((void *)s->names);
+        free((void *)s->values);
+        free((void *)s->impl);
+    }
+    free(self->coll_settings);
+    fab_route_free(&self->route);
+    fab_net_free(&self->net);
+    free(self);
+}
+
+void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
+{
+    const fab_net_t *net = &self->net;
+    *info_out = (fab_model_info_t){
+        .lookahead_ps = net->lookahead_ps,
+        .node_count = (int32_t)(net->host_count + net->switch_count),
+        .host_count = (int32_t)net->host_count,
+        .link_count = (int32_t)net->link_count,
+        .colour_count = (int32_t)net->colour_count,
+        .arithmetic_switch_count = (int32_t)self->route.arithmetic_count,
+        .memory_bytes = self->route.memory_bytes + (int64_t)net->slot_count * 32 + (int64_t)net->link_count * 36,
+    };
+}
+
+int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
+                    const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
+{
+    return fab_program_compile(&model->net, model->coll_settings, model->coll_setting_count, table, rank_host, rank_count,
+                               algorithms, problems, program_out);
+}

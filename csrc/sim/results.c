@@ -1,0 +1,162 @@
+/* What a run tells: counters, operations, links, digest, what is blocked, recorded arrivals. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/digest.h"
+#include "sim/run.h"
+
+static int64_t link_packets(const fab_run_t *self, uint32_t l)
+{
+    return self->fabric.ports[l].packets_before + self->fabric.links[l].tail;
+}
+
+void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
+{
+    const fab_net_t *net = &self->model->net;
+    fab_counters_t c = {.now_ps = self->now_ps, .windows = self->windows};
+    for (uint32_t t = 0; t < self->thread_count; t++) {
+        const fab_worker_t *w = &self->workers[t];
+        c.end_ps = w->end_ps > c.end_ps ? w->end_ps : c.end_ps;
+        c.packets += w->packets;
+        c.packet_hops += w->hops;
+        c.pfc_pauses += w->pauses;
+        c.pfc_resumes += w->resumes;
+        c.acks += w->acks;
+        c.naks += w->naks;
+        c.cnps += w->cnps;
+        c.retransmits += w->retransmits;
+        c.timeouts += w->timeouts;
+        c.duplicates += w->duplicates;
+        c.messages += w->messages;
+        c.visits += w->visits;
+        c.done_instances += w->done;
+        c.ring_bytes_peak += w->ring_bytes;
+        c.memory_bytes += w->pool.held_bytes + (int64_t)net->slot_count * 8;
+    }
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        c.drops += self->fabric.ports[l].drops;
+        c.ecn_marks += self->fabric.ports[l].marks;
+    }
+    c.memory_bytes += (int64_t)net->link_count * (int64_t)(sizeof(fab_link_t) + sizeof(fab_port_t) + 8);
+    c.memory_bytes += self->model->transport_ops->memory_bytes(self->hosts) + fab_exec_memory_bytes(self->exec);
+    *counters_out = c;
+}
+
+uint64_t fab_run_digest(const fab_run_t *self)
+{
+    const fab_net_t *net = &self->model->net;
+    uint64_t digest = 0;
+    for (uint32_t i = 0; i < self->program->instance_count; i++) {
+        digest = fab_digest_add(digest, (uint64_t)fab_exec_start_ps(self->exec, i));
+        digest = fab_digest_add(digest, (uint64_t)fab_exec_end_ps(self->exec, i));
+    }
+    for (uint32_t name = 0; name < net->link_count; name++) {
+        const uint32_t l = net->link_of[name];
+        const fab_port_t *port = &self->fabric.ports[l];
+        digest = fab_digest_add(digest, (uint64_t)link_packets(self, l));
+        digest = fab_digest_add(digest, (uint64_t)self->fabric.links[l].bytes);
+        digest = fab_digest_add(digest, (uint64_t)(port->marks << 32 ^ port->drops << 16 ^ port->pauses));
+        digest = fab_digest_add(digest, (uint64_t)port->paused_ps);
+    }
+    return self->model->transport_ops->digest(self->hosts, digest);
+}
+
+void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out, int64_t *end_ps_out)
+{
+    for (uint32_t i = 0; i < self->program->instance_count; i++) {
+        op_out[i] = self->program->instance_op[i];
+        rank_out[i] = (int32_t)fab_program_rank(self->program, i);
+        start_ps_out[i] = fab_exec_start_ps(self->exec, i);
+        end_ps_out[i] = fab_exec_end_ps(self->exec, i);
+    }
+}
+
+void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out, int64_t *bytes_out,
+                   int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out)
+{
+    const fab_program_t *program = self->program;
+    int64_t n = 0;
+    for (uint32_t i = 0; i < program->instance_count; i++) {
+        const fab_op_t *op = &program->ops[program->instance_op[i]];
+        if (op->kind != FAB_OP_SEND)
+            continue;
+        op_out[n] = program->instance_op[i];
+        src_out[n] = (int32_t)fab_program_rank(program, i);
+        dst_out[n] = program->peers[op->peer_first + i - op->first_instance];
+        bytes_out[n] = op->bytes;
+        start_ps_out[n] = fab_exec_start_ps(self->exec, i);
+        end_ps_out[n] = fab_exec_end_ps(self->exec, i);
+        delivered_ps_out[n] = fab_exec_delivered_ps(self->exec, program->match[i]);
+        n++;
+    }
+}
+
+void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
+{
+    const fab_net_t *net = &self->model->net;
+    for (uint32_t name = 0; name < net->link_count; name++) {
+        const uint32_t l = net->link_of[name];
+        const fab_link_t *link = &self->fabric.links[l];
+        const fab_port_t *port = &self->fabric.ports[l];
+        stats_out[name] = (fab_link_stats_t){
+            .packets = link_packets(self, l),
+            .bytes = link->bytes,
+            .ecn_marks = port->marks,
+            .drops = port->drops,
+            .pauses = port->pauses,
+            .paused_ps = port->paused_ps + (port->paused && self->now_ps < FAB_NEVER ? self->now_ps - port->paused_since_ps : 0),
+            .max_queue_bytes = fab_wire_bytes(port->max_backlog_ps, link->ps_per_byte_q16),
+            .busy_ps = fab_wire_ps(link->bytes, link->ps_per_byte_q16),
+        };
+    }
+}
+
+int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64_t limit)
+{
+    const fab_program_t *program = self->program;
+    int64_t n = 0;
+    /* running ones first: they are what the others wait for */
+    for (int pass = 1; pass >= 0; pass--) {
+        for (uint32_t i = 0; i < program->instance_count; i++) {
+            const bool running = fab_exec_start_ps(self->exec, i) >= 0;
+            if (fab_exec_end_ps(self->exec, i) >= 0 || running != pass)
+                continue;
+            if (n < limit) {
+                const fab_op_t *op = &program->ops[program->instance_op[i]];
+                const bool paired = running && (op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV);
+                blocked_out[n] = (fab_blocked_t){
+                    .op = program->instance_op[i],
+                    .rank = (int32_t)fab_program_rank(program, i),
+                    .waits_for = paired ? program->peers[op->peer_first + i - op->first_instance] : -1,
+                    .state = running,
+                };
+            }
+            n++;
+        }
+    }
+    return n;
+}
+
+static int compare_arrivals(const void *a, const void *b)
+{
+    const fab_arrival_t *x = a, *y = b;
+    if (x->when_ps != y->when_ps)
+        return x->when_ps < y->when_ps ? -1 : 1;
+    return x->link < y->link ? -1 : x->link > y->link;
+}
+
+int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit)
+{
+    int64_t n = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        n += self->workers[t].arrival_count;
+    if (limit < n)
+        return n;
+    int64_t at = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++) {
+        memcpy(arrivals_out + at, self->workers[t].arrivals, (size_t)self->workers[t].arrival_count * sizeof *arrivals_out);
+        at += self->workers[t].arrival_count;
+    }
+    qsort(arrivals_out, (size_t)n, sizeof *arrivals_out, compare_arrivals);
+    return n;
+}

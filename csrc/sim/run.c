@@ -1,0 +1,425 @@
+/* The sweep: colour by colour, each thread visits its active nodes up to the horizon.
+ *
+ * Let g(c) be the earliest event of colour c and D the lookahead. What a node of colour c does not know yet was
+ * caused at g(other colours) or later and takes D to come, or was caused by itself and takes 2D: so it may go on
+ * to min(min over others of g, g(c) + D) + D. The colour with the least g goes next. With two colours that is
+ * leapfrog by 2D; empty time is jumped; no order of visits can change a result. */
+#include "sim/run.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
+
+/* ---- making a run ------------------------------------------------------------------------------- */
+
+static int init_links(fab_run_t *self)
+{
+    const fab_model_t *model = self->model;
+    const fab_net_t *net = &model->net;
+    fab_worker_t *worker = &self->workers[0];
+    const bool ordered = model->switch_config.link.pause || model->switch_config.control_priority;
+    self->fabric = (fab_fabric_t){.net = net, .seed = self->options.seed};
+    self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
+    self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);
+    self->fabric.ports = calloc((size_t)net->link_count + 1, sizeof *self->fabric.ports);
+    if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports)
+        return FAB_E_MEMORY;
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        const bool cut = model->switch_config.cut_through && net->nodes[net->rx_slot[l]].is_switch;
+        fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *ring));
+        if (!ring)
+            return FAB_E_MEMORY;
+        self->fabric.links[l] = (fab_link_t){
+            .ring = ring,
+            .mask = FIRST_RING - 1,
+            .delay_ps = (uint32_t)net->delay_ps[l] | (cut ? FAB_DELAY_CUT_THROUGH : 0),
+            .ps_per_byte_q16 = fab_wire_ps_per_byte_q16(net->rate_mbps[l]),
+            .rx_slot = net->rx_slot[l],
+        };
+        self->fabric.heads[l] = FAB_NEVER;
+        fab_port_t *port = &self->fabric.ports[l];
+        *port = (fab_port_t){.kmin_ps = FAB_NEVER, .kmax_ps = FAB_NEVER, .name = net->link_name[l]};
+        if (ordered && net->nodes[net->tx_slot[l]].is_switch) {
+            port->from = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *port->from));
+            if (!port->from)
+                return FAB_E_MEMORY;
+        }
+    }
+    return FAB_OK;
+}
+
+static int init_workers(fab_run_t *self)
+{
+    const fab_net_t *net = &self->model->net;
+    const uint32_t blocks = net->slot_count / FAB_BLOCK_NODES;
+    uint32_t ports = 1;
+    for (uint32_t s = 0; s < net->slot_count; s++)
+        ports = net->nodes[s].port_count > ports ? net->nodes[s].port_count : ports;
+    for (uint32_t t = 0; t < self->thread_count; t++) {
+        fab_worker_t *w = &self->workers[t];
+        w->record = self->options.record_packets;
+        w->next_ps = aligned_alloc(FAB_CACHE_LINE, net->slot_count * sizeof *w->next_ps);
+        w->block_ps = malloc((blocks + 1) * sizeof *w->block_ps);
+        w->colour_ps = malloc((net->colour_count + 16) * sizeof *w->colour_ps);
+        w->tree = malloc(4 * (size_t)ports * sizeof *w->tree + 64);
+        w->tree_port = malloc((ports + 1) * sizeof *w->tree_port);
+        fab_board_t *board = &self->boards[t];
+        for (int turn = 0; turn < 2; turn++)
+            board->colour_ps[turn] = malloc((net->colour_count + 16) * sizeof *board->colour_ps[turn]);
+        board->view_ps = malloc((net->colour_count + 16) * sizeof *board->view_ps);
+        if (!w->next_ps || !w->block_ps || !w->colour_ps || !w->tree || !w->tree_port || !board->colour_ps[0] ||
+            !board->colour_ps[1] || !board->view_ps)
+            return FAB_E_MEMORY;
+        for (uint32_t s = 0; s < net->slot_count; s++)
+            w->next_ps[s] = FAB_NEVER;
+        for (uint32_t b = 0; b < blocks; b++)
+            w->block_ps[b] = FAB_NEVER;
+        for (uint32_t c = 0; c < net->colour_count; c++) {
+            w->colour_ps[c] = FAB_NEVER;
+            self->residual_ps[t * net->colour_count + c] = FAB_NEVER;
+        }
+        for (uint32_t g = 0; g < net->group_count; g++) {
+            const fab_group_t *group = &net->groups[g];
+            const uint64_t first = group->first_slot / FAB_BLOCK_NODES, n = group->end_slot / FAB_BLOCK_NODES - first;
+            self->ranges[t * net->group_count + g] = (fab_range_t){
+                .first_block = (uint32_t)(first + n * t / self->thread_count),
+                .end_block = (uint32_t)(first + n * (t + 1) / self->thread_count),
+                .colour = group->colour,
+                .is_switch = group->is_switch,
+            };
+        }
+    }
+    return FAB_OK;
+}
+
+/* Releases what waits for nothing and enters the hosts' first events in the calendar. */
+static void begin(fab_run_t *self)
+{
+    const fab_net_t *net = &self->model->net;
+    fab_worker_t *worker = &self->workers[0];
+    for (uint32_t i = 0; i < self->program->instance_count; i++)
+        fab_exec_begin(self->exec, worker, i);
+    for (uint32_t h = 0; h < net->host_count; h++) {
+        if (self->program->host_rank[h] == FAB_NONE)
+            continue;
+        const uint32_t slot = net->slot_of[h];
+        fab_link_notify(worker, net, slot, self->model->transport_ops->visit(self->hosts, worker, slot, 0));
+    }
+}
+
+int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fab_run_options_t *options,
+                fab_problems_t *problems, fab_run_t **run_out)
+{
+    if (options->threads < 1 || options->threads > FAB_THREADS_MAX) {
+        fab_problems_add(problems, "threads: found %d, allowed 1 to %d", options->threads, FAB_THREADS_MAX);
+        return FAB_E_CONFIG;
+    }
+    fab_run_t *self = calloc(1, sizeof *self);
+    if (!self)
+        return FAB_E_MEMORY;
+    const fab_net_t *net = &model->net;
+    self->model = model;
+    self->program = program;
+    self->options = *options;
+    self->thread_count = (uint32_t)options->threads;
+    self->workers = aligned_alloc(2 * FAB_CACHE_LINE, self->thread_count * sizeof *self->workers);
+    self->boards = aligned_alloc(2 * FAB_CACHE_LINE, self->thread_count * sizeof *self->boards);
+    self->ranges = calloc((size_t)self->thread_count * net->group_count + 1, sizeof *self->ranges);
+    self->residual_ps = calloc((size_t)self->thread_count * net->colour_count + 1, sizeof *self->residual_ps);
+    int code = FAB_E_MEMORY;
+    if (self->workers)
+        memset(self->workers, 0, self->thread_count * sizeof *self->workers);
+    if (self->boards)
+        memset(self->boards, 0, self->thread_count * sizeof *self->boards);
+    if (!self->workers || !self->boards || !self->ranges || !self->residual_ps)
+        goto out;
+    if ((code = init_workers(self)) || (code = init_links(self)))
+        goto out;
+    self->switches = (fab_switches_t){.config = &model->switch_config, .route = &model->route};
+    if ((code = model->switch_ops->init(&self->switches, &self->fabric)))
+        goto out;
+    code = FAB_E_MEMORY;
+    self->hosts = model->transport_ops->new(&model->transport_config, model->cc_ops, &model->cc_config, &self->fabric,
+                                            &program->connections);
+    if (!self->hosts)
+        goto out;
+    self->exec = fab_exec_new(program, model->transport_ops, self->hosts);
+    if (!self->exec)
+        goto out;
+    model->transport_ops->set_user(self->hosts, fab_exec_user(self->exec));
+    begin(self);
+    code = self->workers[0].error;
+    if (code)
+        goto out;
+    *run_out = self;
+    return FAB_OK;
+out:
+    fab_run_free(self);
+    return code;
+}
+
+void fab_run_free(fab_run_t *self)
+{
+    if (!self)
+        return;
+    fab_exec_free(self->exec);
+    if (self->hosts)
+        self->model->transport_ops->free(self->hosts);
+    self->model->switch_ops->free(&self->switches);
+    for (uint32_t t = 0; self->workers && t < self->thread_count; t++) {
+        fab_worker_t *w = &self->workers[t];
+        fab_pool_free(&w->pool);
+        free(w->next_ps);
+        free(w->block_ps);
+        free(w->colour_ps);
+        free(w->tree);
+        free(w->tree_port);
+        free(w->arrivals);
+    }
+    for (uint32_t t = 0; self->boards && t < self->thread_count; t++) {
+        free(self->boards[t].colour_ps[0]);
+        free(self->boards[t].colour_ps[1]);
+        free(self->boards[t].view_ps);
+    }
+    free(self->workers);
+    free(self->boards);
+    free(self->ranges);
+    free(self->residual_ps);
+    free(self->fabric.links);
+    free(self->fabric.heads);
+    free(self->fabric.ports);
+    free(self);
+}
+
+/* ---- the sweep ---------------------------------------------------------------------------------- */
+
+/* Visits the nodes of a block that have something to do before until_ps; returns the block's next event. */
+static int64_t sweep_block(fab_run_t *self, fab_worker_t *worker, uint32_t block, bool is_switch, int64_t base_ps,
+                           int64_t until_ps)
+{
+    const uint32_t first = block * FAB_BLOCK_NODES;
+    int64_t least_ps = FAB_NEVER;
+    for (uint32_t slot = first; slot < first + FAB_BLOCK_NODES; slot++) {
+        int64_t next_ps = self->workers[0].next_ps[slot];
+        for (uint32_t t = 1; t < self->thread_count; t++)
+            next_ps = fab_min_i64(next_ps, self->workers[t].next_ps[slot]);
+        if (next_ps < until_ps) {
+            worker->visits++;
+            next_ps = is_switch ? self->model->switch_ops->visit(&self->switches, &self->fabric, worker, slot, base_ps, until_ps)
+                                : self->model->transport_ops->visit(self->hosts, worker, slot, until_ps);
+        }
+        for (uint32_t t = 0; t < self->thread_count; t++)
+            self->workers[t].next_ps[slot] = FAB_NEVER;
+        worker->next_ps[slot] = next_ps;
+        least_ps = fab_min_i64(least_ps, next_ps);
+    }
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        self->workers[t].block_ps[block] = FAB_NEVER;
+    worker->block_ps[block] = least_ps;
+    return least_ps;
+}
+
+/* One thread's share of a phase: its nodes of one colour, up to until_ps. */
+static void sweep_colour(fab_run_t *self, uint32_t thread, uint32_t colour, int64_t base_ps, int64_t until_ps)
+{
+    const fab_net_t *net = &self->model->net;
+    fab_worker_t *worker = &self->workers[thread];
+    int64_t least_ps = FAB_NEVER;
+    worker->colour_ps[colour] = FAB_NEVER;
+    for (uint32_t g = 0; g < net->group_count; g++) {
+        const fab_range_t *range = &self->ranges[thread * net->group_count + g];
+        if (range->colour != colour)
+            continue;
+        for (uint32_t block = range->first_block; block < range->end_block; block++) {
+            int64_t next_ps = self->workers[0].block_ps[block];
+            for (uint32_t t = 1; t < self->thread_count; t++)
+                next_ps = fab_min_i64(next_ps, self->workers[t].block_ps[block]);
+            if (next_ps < until_ps)
+                next_ps = sweep_block(self, worker, block, range->is_switch, base_ps, until_ps);
+            least_ps = fab_min_i64(least_ps, next_ps);
+        }
+    }
+    self->residual_ps[thread * net->colour_count + colour] = least_ps;
+}
+
+static void barrier(fab_run_t *self)
+{
+    if (self->thread_count == 1)
+        return;
+    const uint32_t turn = atomic_load_explicit(&self->barrier_turn, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&self->barrier_count, 1, memory_order_acq_rel) + 1 == self->thread_count) {
+        atomic_store_explicit(&self->barrier_count, 0, memory_order_relaxed);
+        atomic_store_explicit(&self->barrier_turn, turn + 1, memory_order_release);
+        return;
+    }
+    for (uint32_t spins = 0; atomic_load_explicit(&self->barrier_turn, memory_order_acquire) == turn; spins++)
+        if (spins > SPINS_BEFORE_YIELD)
+            sched_yield();
+}
+
+/* Puts what a thread knows on its board, meets the others, and reads all boards: the same on every thread. */
+static int exchange(fab_run_t *self, uint32_t thread, uint32_t turn, int64_t *colour_ps)
+{
+    const uint32_t colours = self->model->net.colour_count;
+    fab_board_t *mine = &self->boards[thread];
+    for (uint32_t c = 0; c < colours; c++)
+        mine->colour_ps[turn][c] =
+            fab_min_i64(self->residual_ps[thread * colours + c], self->workers[thread].colour_ps[c]);
+    mine->error[turn] = self->workers[thread].error;
+    barrier(self);
+    int error = 0;
+    for (uint32_t c = 0; c < colours; c++)
+        colour_ps[c] = FAB_NEVER;
+    for (uint32_t t = 0; t < self->thread_count; t++) {
+        const fab_board_t *board = &self->boards[t];
+        for (uint32_t c = 0; c < colours; c++)
+            colour_ps[c] = fab_min_i64(colour_ps[c], board->colour_ps[turn][c]);
+        if (board->error[turn] && !error)
+            error = board->error[turn];
+    }
+    return error;
+}
+
+typedef struct {
+    fab_run_t *run;
+    uint32_t thread;
+    int64_t until_ps;
+    int64_t windows;
+    uint32_t turn;
+    int64_t now_ps;
+    int code;
+} task_t;
+
+/* One thread of a step. All threads take the same decisions from the same boards. */
+static void *sweep(void *argument)
+{
+    task_t *task = argument;
+    fab_run_t *self = task->run;
+    const uint32_t colours = self->model->net.colour_count;
+    const int64_t lookahead_ps = self->model->net.lookahead_ps;
+    int64_t *colour_ps = self->boards[task->thread].view_ps;
+    for (;;) {
+        task->code = exchange(self, task->thread, task->turn & 1, colour_ps);
+        task->turn++;
+        if (task->code)
+            break;
+        uint32_t first = 0;
+        for (uint32_t c = 1; c < colours; c++)
+            if (colour_ps[c] < colour_ps[first])
+                first = c;
+        const int64_t least_ps = colour_ps[first];
+        task->now_ps = least_ps;
+        if (least_ps >= task->until_ps || least_ps == FAB_NEVER)
+            break;
+        int64_t cause_ps = self->options.plain ? least_ps : least_ps + lookahead_ps;
+        for (uint32_t c = 0; c < colours; c++)
+            if (c != first)
+                cause_ps = fab_min_i64(cause_ps, colour_ps[c]);
+        sweep_colour(self, task->thread, first, least_ps, fab_min_i64(cause_ps + lookahead_ps, task->until_ps));
+        task->windows++;
+    }
+    return NULL;
+}
+
+/* Counts of packets are 32 bits on the links; carries them over while they cannot have wrapped twice. */
+static void carry_packet_counts(fab_run_t *self)
+{
+    for (uint32_t l = 0; l < self->model->net.link_count; l++) {
+        fab_port_t *port = &self->fabric.ports[l];
+        if (self->fabric.links[l].tail < port->tail_seen)
+            port->packets_before += INT64_C(1) << 32;
+        port->tail_seen = self->fabric.links[l].tail;
+    }
+}
+
+static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problems)
+{
+    for (uint32_t t = 0; t < self->thread_count; t++) {
+        if (self->workers[t].error != FAB_E_TRANSPORT)
+            continue;
+        const fab_connections_t *c = &self->program->connections;
+        const uint32_t at = (uint32_t)self->workers[t].error_connection;
+        uint32_t src = 0;
+        while (c->tx_first[src + 1] <= at)
+            src++;
+        fab_problems_add(problems, "the connection from rank %u to rank %u gave up at %" PRId64
+                         " ps: too many time-outs in a row without an acknowledgement (transport retry_limit)",
+                         self->program->host_rank[src], self->program->host_rank[c->tx_dst[at]], self->now_ps);
+    }
+    if (!problems->count)
+        fab_problems_add(problems, "the run ended at %" PRId64 " ps: %s", self->now_ps, fab_error_name(code));
+    return code;
+}
+
+static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *problems)
+{
+    int64_t paused = 0;
+    for (uint32_t l = 0; l < self->model->net.link_count; l++)
+        paused += self->fabric.ports[l].paused && self->fabric.links[l].tail != self->fabric.links[l].visible;
+    fab_problems_add(problems, "nothing can happen any more at %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
+                     fab_max_i64(self->workers[0].end_ps, 0), self->program->instance_count - done,
+                     self->program->instance_count);
+    if (paused)
+        fab_problems_add(problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",
+                         paused);
+    fab_blocked_t blocked[16];
+    const int64_t n = fab_run_blocked(self, blocked, 16);
+    for (int64_t i = 0; i < n && i < 16; i++) {
+        const fab_blocked_t *b = &blocked[i];
+        const int64_t id = self->program->ops[b->op].id;
+        if (b->waits_for >= 0)
+            fab_problems_add(problems, "operation %" PRId64 " on rank %d waits for rank %d", id, b->rank, b->waits_for);
+        else
+            fab_problems_add(problems, "operation %" PRId64 " on rank %d %s", id, b->rank,
+                             b->state ? "waits for messages of its collective" : "waits for operations before it");
+    }
+    return FAB_E_DEADLOCK;
+}
+
+int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out)
+{
+    if (self->failed)
+        return tell_failure(self, self->failed, problems);
+    task_t tasks[FAB_THREADS_MAX];
+    pthread_t threads[FAB_THREADS_MAX];
+    uint32_t started = 1;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        tasks[t] = (task_t){.run = self, .thread = t, .until_ps = fab_min_i64(until_ps, FAB_NEVER), .turn = self->turn};
+    for (; started < self->thread_count; started++)
+        if (pthread_create(&threads[started], NULL, sweep, &tasks[started]))
+            break;
+    if (started < self->thread_count) {
+        /* The others wait at the barrier: stand in for those that could not be made, then stop. */
+        for (uint32_t t = started; t < self->thread_count; t++)
+            self->workers[t].error = FAB_E_LIMIT;
+        self->workers[0].error = FAB_E_LIMIT;
+        atomic_fetch_add(&self->barrier_count, self->thread_count - started);
+        for (uint32_t t = started; t < self->thread_count; t++)
+            self->boards[t].error[self->turn & 1] = FAB_E_LIMIT;
+    }
+    sweep(&tasks[0]);
+    for (uint32_t t = 1; t < started; t++)
+        pthread_join(threads[t], NULL);
+    self->turn = tasks[0].turn;
+    self->windows += tasks[0].windows;
+    carry_packet_counts(self);
+    self->now_ps = tasks[0].now_ps;
+    if (tasks[0].code) {
+        self->failed = tasks[0].code;
+        return tell_failure(self, self->failed, problems);
+    }
+    self->finished = self->now_ps >= FAB_NEVER;
+    if (self->finished) {
+        int64_t done = 0;
+        for (uint32_t t = 0; t < self->thread_count; t++)
+            done += self->workers[t].done;
+        if (done < self->program->instance_count)
+            return tell_deadlock(self, done, problems);
+    }
+    *finished_out = self->finished;
+    return FAB_OK;
+}

@@ -1,0 +1,240 @@
+/* Thresholds of the shared buffer, XOFF and XON. */
+#include "switch/buffer.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static int64_t times_ppm(int64_t bytes, int64_t ppm) { return (int64_t)((__int128)bytes * ppm / 1000000); }
+
+/* What may still arrive at an input after its XOFF was decided: the pause frame waits for a frame under
+ * way, travels, the sender ends a frame, and the wire empties (IEEE 802.1Qbb Annex O). */
+static int64_t headroom_needed(const fab_switch_config_t *config, const fab_net_t *net, uint32_t in_link)
+{
+    if (config->link.headroom_bytes)
+        return config->link.headroom_bytes;
+    const uint32_t out_link = net->out_link[in_link];
+    const uint32_t q16 = fab_wire_ps_per_byte_q16(net->rate_mbps[in_link]);
+    const int64_t wire_ps = net->delay_ps[in_link] + net->delay_ps[out_link];
+    return fab_wire_bytes(wire_ps, q16) + 4 * config->wire_max_bytes + 2 * FAB_PAUSE_FRAME_BYTES;
+}
+
+static int64_t headroom_of(const fab_switch_config_t *config, const fab_net_t *net, const fab_node_t *node)
+{
+    int64_t sum = 0;
+    for (uint32_t p = 0; p < node->port_count; p++)
+        sum += headroom_needed(config, net, node->first_link + p);
+    return sum;
+}
+
+int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
+{
+    const int32_t before = problems->count;
+    for (uint32_t s = 0; config->link.pause && s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count)
+            continue;
+        const int64_t headroom = headroom_of(config, net, node);
+        const int64_t least = 2 * (int64_t)node->port_count * config->wire_max_bytes;
+        if (headroom + least > config->buffer_bytes)
+            fab_problems_add(problems,
+                             "switch %u: buffer_bytes is %" PRId64 ", but its %u ports need %" PRId64
+                             " for headroom and %" PRId64 " for two frames each",
+                             node->index, config->buffer_bytes, node->port_count, headroom, least);
+    }
+    return problems->count > before ? FAB_E_CONFIG : FAB_OK;
+}
+
+int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
+{
+    const fab_switch_config_t *config = switches->config;
+    const fab_net_t *net = fabric->net;
+    switches->buffers = calloc(net->switch_count + 1, sizeof *switches->buffers);
+    if (!switches->buffers)
+        return FAB_E_MEMORY;
+    switches->count = net->switch_count;
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count)
+            continue;
+        fab_buffer_t *buffer = &switches->buffers[node->index];
+        const int64_t ports = node->port_count;
+        buffer->shared_bytes = config->buffer_bytes;
+        if (!config->link.pause) {
+            /* calm: with every queue up to c, c + a frame <= alpha (B - ports c) holds with room to spare */
+            const int64_t calm = times_ppm(config->buffer_bytes, config->alpha_ppm) * 1000000 /
+                                     (4 * (1000000 + config->alpha_ppm * ports)) - config->wire_max_bytes;
+            buffer->calm_bytes = fab_max_i64(calm, 0);
+            buffer->calm_queue_ps = FAB_NEVER;
+            for (uint32_t p = 0; p < node->port_count; p++) {
+                const uint32_t l = net->out_link[node->first_link + p];
+                fab_port_t *port = &fabric->ports[l];
+                const int64_t calm_ps = fab_wire_ps(buffer->calm_bytes, fabric->links[l].ps_per_byte_q16);
+                buffer->calm_queue_ps = fab_min_i64(buffer->calm_queue_ps, calm_ps);
+                port->calm_limit_ps = (uint32_t)fab_min_i64(port->calm_limit_ps, calm_ps);
+            }
+        }
+        if (!config->link.pause && !config->control_priority)
+            continue;
+        buffer->in_bytes = calloc(ports, sizeof *buffer->in_bytes);
+        buffer->level_bytes = calloc(ports, sizeof *buffer->level_bytes);
+        buffer->headroom_bytes = calloc(ports, sizeof *buffer->headroom_bytes);
+        buffer->release_ps = calloc(ports, sizeof *buffer->release_ps);
+        buffer->in_paused = calloc(ports, sizeof *buffer->in_paused);
+        if (!buffer->in_bytes || !buffer->level_bytes || !buffer->headroom_bytes || !buffer->release_ps ||
+            !buffer->in_paused)
+            return FAB_E_MEMORY;
+        if (!config->link.pause)
+            continue;
+        for (uint32_t p = 0; p < node->port_count; p++)
+            buffer->headroom_bytes[p] = headroom_needed(config, net, node->first_link + p);
+        buffer->shared_bytes -= headroom_of(config, net, node);
+        const int64_t alpha_ppm = config->link.xoff_alpha_ppm;
+        const int64_t dynamic = times_ppm(buffer->shared_bytes, alpha_ppm) * 1000000 / (1000000 + alpha_ppm * ports);
+        buffer->calm_bytes = config->link.xoff_bytes ? config->link.xoff_bytes : dynamic;
+        /* a static XOFF level may promise more than there is: then the buffer's end must be watched */
+        buffer->calm_bytes = fab_min_i64(buffer->calm_bytes, buffer->shared_bytes / ports);
+    }
+    return FAB_OK;
+}
+
+void fab_buffer_free(fab_switches_t *switches)
+{
+    for (uint32_t i = 0; switches->buffers && i < switches->count; i++) {
+        fab_buffer_t *b = &switches->buffers[i];
+        free(b->in_bytes);
+        free(b->level_bytes);
+        free(b->headroom_bytes);
+        free(b->release_ps);
+        free(b->in_paused);
+    }
+    free(switches->buffers);
+    switches->buffers = NULL;
+}
+
+bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                              const fab_node_t *node, uint32_t l, uint32_t bytes, int64_t backlog_ps, int64_t now_ps)
+{
+    const fab_net_t *net = fabric->net;
+    int64_t used = 0, calm = self->calm_bytes * node->port_count;
+    for (uint32_t p = 0; p < node->port_count; p++) {
+        const fab_link_t *link = &fabric->links[net->out_link[node->first_link + p]];
+        used += fab_wire_bytes(fab_link_backlog_ps(link, now_ps), link->ps_per_byte_q16);
+    }
+    const int64_t queue = fab_wire_bytes(backlog_ps, fabric->links[l].ps_per_byte_q16);
+    const bool admitted = queue + bytes <= times_ppm(config->buffer_bytes - used, config->alpha_ppm);
+    /* Could a calm queue be refused before this is asked again? Then every queue must ask. */
+    const int64_t spare = times_ppm(config->buffer_bytes - used - calm - bytes, config->alpha_ppm);
+    const bool tight = spare < self->calm_bytes + 2 * config->wire_max_bytes;
+    if (tight != self->tight) {
+        self->tight = tight;
+        for (uint32_t p = 0; p < node->port_count; p++) {
+            const uint32_t other = net->out_link[node->first_link + p];
+            const fab_port_t *port = &fabric->ports[other];
+            fabric->links[other].calm_ps =
+                tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
+        }
+    }
+    return admitted;
+}
+
+static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t *self)
+{
+    if (config->link.xoff_bytes)
+        return config->link.xoff_bytes;
+    return times_ppm(fab_max_i64(self->shared_bytes - self->used_bytes, 0), config->link.xoff_alpha_ppm);
+}
+
+/* Sends a pause frame out of a port; the port's counts must be up to date. */
+static void send_pause(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, const fab_node_t *node,
+                       uint32_t port, uint32_t kind, int64_t now_ps)
+{
+    const uint32_t l = fabric->net->out_link[node->first_link + port];
+    const fab_packet_t frame = {
+        .psn_flags = kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
+        .bytes = FAB_PAUSE_FRAME_BYTES,
+    };
+    fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
+    fab_queue_overtake(worker, fabric, l, frame, now_ps);
+    if (kind == FAB_PAUSE)
+        worker->pauses++;
+    else
+        worker->resumes++;
+}
+
+bool fab_buffer_attend_input(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                             fab_worker_t *worker, const fab_node_t *node, uint32_t in_port, int64_t now_ps)
+{
+    if (!self->paused_count)
+        for (uint32_t p = 0; p < node->port_count; p++) {
+            const uint32_t l = fabric->net->out_link[node->first_link + p];
+            fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
+        }
+    if (self->in_paused[in_port])
+        return self->in_bytes[in_port] <= self->level_bytes[in_port] + self->headroom_bytes[in_port];
+    if (self->in_bytes[in_port] <= xoff_level(config, self) && self->used_bytes <= self->shared_bytes)
+        return true;
+    self->in_paused[in_port] = 1;
+    self->level_bytes[in_port] = self->in_bytes[in_port];
+    send_pause(self, fabric, worker, node, in_port, FAB_PAUSE, now_ps);
+    if (self->paused_count++ == 0)
+        for (uint32_t p = 0; p < node->port_count; p++)
+            fab_buffer_watch(self, fabric, node, p);
+    else
+        fab_buffer_watch(self, fabric, node, in_port);
+    return true;
+}
+
+void fab_buffer_obey(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, const fab_node_t *node,
+                     uint32_t port, bool pause, int64_t now_ps)
+{
+    const uint32_t l = fabric->net->out_link[node->first_link + port];
+    if (pause) {
+        fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
+        fab_queue_pause(fabric, l, now_ps);
+    } else {
+        fab_queue_resume(worker, fabric, l, now_ps);
+    }
+    if (self->paused_count)
+        fab_buffer_watch(self, fabric, node, port);
+}
+
+/* Sends XON to every paused input that has sunk below its level. */
+static void resume_inputs(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                          fab_worker_t *worker, const fab_node_t *node, int64_t now_ps)
+{
+    const int64_t level = xoff_level(config, self) - config->link.xon_gap_bytes;
+    for (uint32_t p = 0; p < node->port_count; p++) {
+        if (!self->in_paused[p] || self->in_bytes[p] > fab_max_i64(level, 0))
+            continue;
+        self->in_paused[p] = 0;
+        self->paused_count--;
+        send_pause(self, fabric, worker, node, p, FAB_RESUME, now_ps);
+        fab_buffer_watch(self, fabric, node, p);
+    }
+}
+
+void fab_buffer_release_until(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                              fab_worker_t *worker, const fab_node_t *node, int64_t until_ps)
+{
+    while (self->paused_count) {
+        uint32_t port = 0;
+        for (uint32_t p = 1; p < node->port_count; p++)
+            if (self->release_ps[p] < self->release_ps[port])
+                port = p;
+        const int64_t now_ps = self->release_ps[port];
+        if (now_ps > until_ps)
+            return;
+        const uint32_t l = fabric->net->out_link[node->first_link + port];
+        fab_buffer_release_one(self, &fabric->links[l], &fabric->ports[l]);
+        fab_buffer_watch(self, fabric, node, port);
+        resume_inputs(config, self, fabric, worker, node, now_ps);
+    }
+}
+
+int64_t fab_buffer_next_release_ps(const fab_buffer_t *self, uint32_t port_count)
+{
+    int64_t next_ps = FAB_NEVER;
+    for (uint32_t p = 0; p < port_count; p++)
+        next_ps = fab_min_i64(next_ps, self->release_ps[p]);
+    return next_ps;
+}

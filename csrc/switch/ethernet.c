@@ -1,0 +1,219 @@
+/* An Ethernet switch: output queues in one shared buffer, store-and-forward or cut-through, ECN marking
+ * as RED at enqueue, dynamic thresholds (lossy) or PFC by input (lossless).
+ *
+ * Queue lengths are read off the clock, not counted: departures are fixed at enqueue, so an output queue
+ * is what its link is still busy with. Limits that depend on the whole buffer are compared with bounds
+ * first (`calm`): below them the answer cannot depend on what the other ports hold. */
+#include "switch/switch.h"
+
+#include <stdlib.h>
+
+#include "link/queue.h"
+#include "switch/buffer.h"
+#include "switch/merge.h"
+
+enum { BUFFER_BYTES, CUT_THROUGH, ECN, ECN_KMIN_BYTES, ECN_KMAX_BYTES, ECN_PMAX_PPM, DYNAMIC_ALPHA_PPM };
+
+static const fab_param_t params[] = {
+    {"buffer_bytes", "bytes", 32 << 20, 1 << 14, INT64_C(1) << 40, "packet buffer that all ports share",
+     "16 to 64 MB: Trident, Tomahawk and Spectrum class data sheets"},
+    {"cut_through", "", 0, 0, 1, "1: a packet is sent on while it still arrives; 0: store and forward", ""},
+    {"ecn", "", 1, 0, 1, "1: mark congestion experienced between kmin and kmax", "RFC 3168; DCQCN, SIGCOMM 2015"},
+    {"ecn_kmin_bytes", "bytes", 400000, 0, INT64_C(1) << 40, "output queue below which nothing is marked",
+     "100 KB per 25 Gb/s: HPCC's simulator"},
+    {"ecn_kmax_bytes", "bytes", 1600000, 1, INT64_C(1) << 40, "output queue above which everything is marked",
+     "400 KB per 25 Gb/s: HPCC's simulator"},
+    {"ecn_pmax_ppm", "ppm", 200000, 1, 1000000, "marking probability just below kmax", "0.2: HPCC's simulator"},
+    {"dynamic_alpha_ppm", "ppm", 1000000, 1000, 64000000,
+     "a lossy output queue may hold this share of the buffer that is free",
+     "Choudhury and Hahne, Dynamic queue length thresholds, ToN 1998"},
+    FAB_PARAM_END,
+};
+
+static void configure(const int64_t *values, fab_switch_config_t *config_out)
+{
+    config_out->buffer_bytes = values[BUFFER_BYTES];
+    config_out->cut_through = values[CUT_THROUGH];
+    config_out->ecn = values[ECN];
+    config_out->ecn_kmin_bytes = values[ECN_KMIN_BYTES];
+    config_out->ecn_kmax_bytes = values[ECN_KMAX_BYTES];
+    config_out->ecn_pmax_ppm = values[ECN_PMAX_PPM];
+    config_out->alpha_ppm = values[DYNAMIC_ALPHA_PPM];
+}
+
+/* RED: nothing below kmin, linear to pmax at kmax, everything above. */
+static bool red_marks(const fab_fabric_t *fabric, const fab_port_t *port, uint32_t entry, int64_t backlog_ps)
+{
+    if (backlog_ps <= port->kmin_ps)
+        return false;
+    if (backlog_ps > port->kmax_ps)
+        return true;
+    const uint64_t chance = ((uint64_t)(backlog_ps - port->kmin_ps) * port->mark_slope_q16) >> 16;
+    return (fab_keyed_draw(fabric->seed, FAB_KEY_MARK, port->name, entry) >> 32) < chance;
+}
+
+/* Looks at a packet whose output queue is not calm: high water, admission, marking. false: drop it. */
+static FAB_NOINLINE bool attend(const fab_switches_t *self, const fab_fabric_t *fabric, const fab_node_t *node,
+                                uint32_t l, fab_packet_t *packet, int64_t backlog_ps, int64_t now_ps)
+{
+    fab_link_t *link = &fabric->links[l];
+    fab_port_t *port = &fabric->ports[l];
+    if (!self->config->link.pause) {
+        fab_buffer_t *buffer = &self->buffers[node->index];
+        if (backlog_ps > buffer->calm_queue_ps || buffer->tight) {
+            if (!fab_buffer_admits_output(self->config, buffer, fabric, node, l, packet->bytes, backlog_ps, now_ps)) {
+                port->drops++;
+                return false;
+            }
+        }
+    }
+    if (backlog_ps > port->max_backlog_ps)
+        port->max_backlog_ps = backlog_ps;
+    if (link->calm_ps < port->calm_limit_ps && !self->buffers[node->index].tight)
+        link->calm_ps = (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
+    if (!(packet->psn_flags & FAB_FLAG_CONTROL) && fab_packet_kind(*packet) == FAB_DATA &&
+        red_marks(fabric, port, link->tail, backlog_ps)) {
+        packet->psn_flags |= FAB_FLAG_CE;
+        port->marks++;
+    }
+    return true;
+}
+
+/* The part of the path that a fabric without pause and classes needs: one queue a port, first in first out. */
+FAB_INLINE void forward_plain(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                              const fab_node_t *node, const fab_rule_t *rule, uint32_t in_port, fab_packet_t packet,
+                              int64_t now_ps)
+{
+    const uint32_t out_port = fab_route_port(self->route, rule, packet.dst, packet.entropy);
+    const uint32_t l = fabric->net->out_link[node->first_link + out_port];
+    const fab_link_t *link = &fabric->links[l];
+    const int64_t backlog_ps = link->busy_ps - now_ps;
+    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps) &&
+        !attend(self, fabric, node, l, &packet, backlog_ps, now_ps))
+        return;
+    if (self->config->cut_through)
+        now_ps += fab_max_i64(0, fab_link_wire_ps(&fabric->links[node->first_link + in_port], packet.bytes) -
+                                     fab_link_wire_ps(link, packet.bytes));
+    fab_link_push(worker, fabric, l, packet, now_ps);
+}
+
+/* The same with priority flow control, or with a control class that overtakes. */
+static inline void forward_ordered(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                                   const fab_node_t *node, const fab_rule_t *rule, uint32_t in_port,
+                                   fab_packet_t packet, int64_t now_ps)
+{
+    const fab_switch_config_t *config = self->config;
+    fab_buffer_t *buffer = &self->buffers[node->index];
+    if (FAB_UNLIKELY(fab_packet_kind(packet) >= FAB_PAUSE)) {
+        fab_buffer_obey(buffer, fabric, worker, node, in_port, fab_packet_kind(packet) == FAB_PAUSE, now_ps);
+        return;
+    }
+    const uint32_t out_port = fab_route_port(self->route, rule, packet.dst, packet.entropy);
+    const uint32_t l = fabric->net->out_link[node->first_link + out_port];
+    const fab_link_t *link = &fabric->links[l];
+    fab_port_t *port = &fabric->ports[l];
+    const int64_t backlog_ps = fab_link_backlog_ps(link, now_ps) + port->parked_ps;
+    const bool control = config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL;
+    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps) &&
+        !attend(self, fabric, node, l, &packet, backlog_ps, now_ps))
+        return;
+    const bool counted = config->link.pause && !control;
+    if (counted && !fab_buffer_admit_input(config, buffer, fabric, worker, node, in_port, packet.bytes, now_ps)) {
+        port->drops++;
+        return;
+    }
+    int64_t ready_ps = now_ps;
+    if (config->cut_through)
+        ready_ps += fab_max_i64(0, fab_link_wire_ps(&fabric->links[node->first_link + in_port], packet.bytes) -
+                                       fab_link_wire_ps(link, packet.bytes));
+    if (control && backlog_ps > 0) {
+        fab_buffer_release(buffer, link, port, now_ps);
+        fab_queue_overtake(worker, fabric, l, packet, ready_ps);
+    } else {
+        if (FAB_UNLIKELY(link->tail - port->cursor > link->mask))
+            fab_buffer_release(buffer, link, port, now_ps);
+        fab_queue_push(worker, fabric, l, packet, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, ready_ps);
+    }
+    if (FAB_UNLIKELY(buffer->paused_count))
+        fab_buffer_watch(buffer, fabric, node, out_port);
+}
+
+FAB_INLINE int64_t visit_mode(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                              uint32_t slot, int64_t base_ps, int64_t until_ps, const bool ordered)
+{
+    const fab_node_t *node = &fabric->net->nodes[slot];
+    const fab_rule_t *rule = &self->route->rules[node->index];
+    fab_buffer_t *buffer = &self->buffers[node->index];
+    fab_merge_t merge;
+    fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
+    int64_t hops = 0, now_ps;
+    uint32_t port;
+    while (fab_merge_next(&merge, &port, &now_ps)) {
+        fab_packet_t packet;
+        const uint32_t l = node->first_link + port;
+        fab_merge_replace(&merge, fab_link_pop(fabric, l, now_ps, &packet));
+        hops++;
+        if (FAB_UNLIKELY(worker->record))
+            fab_link_record(worker, fabric, l, now_ps, packet);
+        if (ordered) {
+            if (FAB_UNLIKELY(buffer->paused_count))
+                fab_buffer_release_until(self->config, buffer, fabric, worker, node, now_ps);
+            forward_ordered(self, fabric, worker, node, rule, port, packet, now_ps);
+        } else {
+            forward_plain(self, fabric, worker, node, rule, port, packet, now_ps);
+        }
+    }
+    worker->hops += hops;
+    int64_t next_ps = FAB_NEVER;
+    if (ordered && FAB_UNLIKELY(buffer->paused_count)) {
+        fab_buffer_release_until(self->config, buffer, fabric, worker, node, until_ps - 1);
+        if (buffer->paused_count)
+            next_ps = fab_buffer_next_release_ps(buffer, node->port_count);
+    }
+    for (uint32_t p = 0; p < node->port_count; p++)
+        next_ps = fab_min_i64(next_ps, fabric->heads[node->first_link + p]);
+    return next_ps;
+}
+
+static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
+                     int64_t base_ps, int64_t until_ps)
+{
+    return self->config->link.pause || self->config->control_priority
+               ? visit_mode(self, fabric, worker, slot, base_ps, until_ps, true)
+               : visit_mode(self, fabric, worker, slot, base_ps, until_ps, false);
+}
+
+static int init(fab_switches_t *self, const fab_fabric_t *fabric)
+{
+    const fab_switch_config_t *config = self->config;
+    const fab_net_t *net = fabric->net;
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        if (!net->nodes[net->tx_slot[l]].is_switch)
+            continue;
+        fab_port_t *port = &fabric->ports[l];
+        const uint32_t q16 = fabric->links[l].ps_per_byte_q16;
+        port->kmin_ps = config->ecn ? fab_wire_ps(config->ecn_kmin_bytes, q16) : FAB_NEVER;
+        port->kmax_ps = config->ecn ? fab_wire_ps(config->ecn_kmax_bytes, q16) : FAB_NEVER;
+        if (config->ecn && port->kmax_ps > port->kmin_ps)
+            port->mark_slope_q16 = (uint64_t)((((unsigned __int128)config->ecn_pmax_ppm << 48) / 1000000) /
+                                              (uint64_t)(port->kmax_ps - port->kmin_ps));
+        port->calm_limit_ps = (uint32_t)fab_min_i64(port->kmin_ps, UINT32_MAX);
+    }
+    return fab_buffer_init(self, fabric);
+}
+
+static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
+{
+    if (config->ecn && config->ecn_kmin_bytes > config->ecn_kmax_bytes)
+        fab_problems_add(problems, "switch.ethernet.ecn_kmin_bytes: is above ecn_kmax_bytes");
+    return fab_buffer_check(config, net, problems);
+}
+
+const fab_switch_ops_t fab_switch_ethernet = {
+    .impl = {"switch", "ethernet", "shared buffer, ECN, dynamic thresholds or PFC", params},
+    .configure = configure,
+    .check = check,
+    .init = init,
+    .free = fab_buffer_free,
+    .visit = visit,
+};

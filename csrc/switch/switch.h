@@ -1,0 +1,58 @@
+/* The switch room: how a switch moves what arrives to its output links. */
+#ifndef FAB_SWITCH_SWITCH_H
+#define FAB_SWITCH_SWITCH_H
+
+#include "link/link_room.h"
+#include "net/link.h"
+#include "route/route.h"
+
+/* What the model fixes for all switches. */
+typedef struct {
+    int64_t buffer_bytes;
+    bool cut_through;
+    bool ecn;
+    int64_t ecn_kmin_bytes, ecn_kmax_bytes, ecn_pmax_ppm;
+    int64_t alpha_ppm;          /* dynamic threshold of an output queue of a lossy fabric */
+    int64_t wire_max_bytes;     /* the largest frame there can be */
+    bool control_priority;      /* control packets overtake data */
+    fab_link_config_t link;
+} fab_switch_config_t;
+
+/* The buffer of one switch in a run. */
+typedef struct {
+    int64_t used_bytes;         /* of counted packets; lags behind departures unless an input is paused */
+    int64_t shared_bytes;       /* the buffer less all headroom */
+    int64_t calm_bytes;         /* an input up to this cannot be above its XOFF level, whatever the others do */
+    int64_t calm_queue_ps;      /* lossy: the same in time of the fastest output wire */
+    int64_t *in_bytes;          /* [port] lags like used_bytes */
+    int64_t *level_bytes;       /* [port] in_bytes when XOFF was sent */
+    int64_t *headroom_bytes;    /* [port] */
+    int64_t *release_ps;        /* [port] next departure, kept while an input is paused */
+    uint8_t *in_paused;         /* [port] */
+    uint32_t paused_count;
+    bool tight;                 /* a lossy switch so full that every queue must be looked at */
+} fab_buffer_t;
+
+typedef struct {
+    const fab_switch_config_t *config;
+    const fab_route_t *route;
+    fab_buffer_t *buffers;      /* [switch_count] */
+    uint32_t count;
+} fab_switches_t;
+
+typedef struct {
+    fab_impl_t impl;
+    void (*configure)(const int64_t *values, fab_switch_config_t *config_out);
+    /* Checks that the buffer can hold the headroom that the links need. */
+    int (*check)(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems);
+    int (*init)(fab_switches_t *self, const fab_fabric_t *fabric);
+    void (*free)(fab_switches_t *self);
+    /* Handles all that happens at the switch before until_ps, nothing of it before base_ps; returns the
+     * time of what is next, as far as the switch knows. */
+    int64_t (*visit)(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
+                     int64_t base_ps, int64_t until_ps);
+} fab_switch_ops_t;
+
+extern const fab_switch_ops_t fab_switch_ethernet;
+
+#endif

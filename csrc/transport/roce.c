@@ -1,0 +1,376 @@
+/* RoCEv2 reliable connections: go-back-N, cumulative (coalesced) acknowledgements, congestion notifications,
+ * and a NIC that pulls one packet at a time from its ready connections, round robin.
+ *
+ * Sources: InfiniBand Architecture Specification vol. 1, ch. 9 (reliable connection, NAK, time-out) and annex
+ * A17 (RoCEv2); DCQCN, SIGCOMM 2015 (notification point). A packet is numbered on from the last, whatever the
+ * message; the receiver takes packets in their order and names the first missing one in a NAK. With packet
+ * spraying it keeps packets that came early (`reorder_count`) instead. */
+#include "transport/roce_state.h"
+
+#define US INT64_C(1000000)
+
+static const fab_param_t params[] = {
+    {"mtu_bytes", "bytes", 4096, 256, 16384, "payload of a full packet", "InfiniBand spec: 256 to 4096; more for other fabrics"},
+    {"header_bytes", "bytes", 82, 20, 1024, "what a packet takes on the wire beside its payload, with preamble and gap",
+     "Ethernet 38, IPv4 20, UDP 8, BTH 12, ICRC 4: RoCEv2 (IPv6: 102)"},
+    {"first_header_bytes", "bytes", 16, 0, 1024, "the same, more in the first packet of a message", "RETH of an RDMA write: 16"},
+    {"min_wire_bytes", "bytes", 84, 20, 1024, "the least that a packet takes on the wire", "64-byte Ethernet frame, preamble 8, gap 12"},
+    {"ack_bytes", "bytes", 86, 20, 1024, "an acknowledgement on the wire", "header and AETH 4"},
+    {"cnp_bytes", "bytes", 98, 20, 1024, "a congestion notification on the wire", "header and 16 reserved: RoCEv2 annex A17"},
+    {"ack_every_count", "packets", 1, 1, 1024, "packets an acknowledgement covers; the last of a message is always acknowledged", ""},
+    {"rto_ps", "ps", 67109 * US, US, 10000000 * US, "time without progress after which a sender goes back",
+     "4.096 us * 2^14: InfiniBand local ACK timeout 14, perftest's default"},
+    {"nak_interval_ps", "ps", 500 * US, US, 10000000 * US, "a NAK for the same packet is repeated after this long",
+     "500 us: HPCC's simulator"},
+    {"retry_limit_count", "", 7, 0, 1000000, "time-outs in a row after which a connection gives up", "7: InfiniBand spec"},
+    {"window_bytes", "bytes", 0, 0, INT64_C(1) << 40, "bytes a connection may have under way; 0: no limit", "RoCEv2 NICs have none"},
+    {"cnp_interval_ps", "ps", 50 * US, 0, 1000000 * US, "a connection's receiver sends at most one congestion notification in this time",
+     "50 us: DCQCN, SIGCOMM 2015; 0: one a marked packet"},
+    {"control_priority", "", 1, 0, 1, "1: acknowledgements and notifications travel in a class before data; 0: with data",
+     "CNP class: DCQCN, SIGCOMM 2015, section 5"},
+    {"reorder_count", "packets", 1024, 64, 8192, "packets a receiver keeps that came before a missing one; with spraying only",
+     "no RoCE NIC documents one: a window of 4 MB at 4096"},
+    FAB_PARAM_END,
+};
+
+static void configure(const int64_t *v, fab_transport_config_t *config_out)
+{
+    for (int32_t i = 0; params[i].name; i++)
+        config_out->values[i] = v[i];
+    config_out->wire_max_bytes = v[ROCE_MTU_BYTES] + v[ROCE_HEADER_BYTES] + v[ROCE_FIRST_HEADER_BYTES];
+    config_out->wire_max_bytes = fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[ROCE_ACK_BYTES], v[ROCE_CNP_BYTES]));
+    config_out->control_priority = v[ROCE_CONTROL_PRIORITY];
+}
+
+/* ---- what leaves the host ----------------------------------------------------------------------- */
+
+/* Hands a packet to the host's link. Control packets do not wait for the NIC's turn. */
+FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps)
+{
+    worker->packets++;
+    if (!self->ordered) {
+        fab_link_push(worker, self->fabric, out, packet, now_ps);
+        return;
+    }
+    fab_link_t *link = &self->fabric->links[out];
+    fab_port_t *port = &self->fabric->ports[out];
+    if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || packet.psn_flags & FAB_FLAG_CONTROL)
+        fab_queue_advance(link, port, now_ps);
+    if (self->config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL &&
+        (port->paused || link->busy_ps > now_ps))
+        fab_queue_overtake(worker, self->fabric, out, packet, now_ps);
+    else
+        fab_queue_push(worker, self->fabric, out, packet, FAB_FROM_NOWHERE, now_ps);
+}
+
+static void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,
+                   uint64_t psn, int64_t now_ps)
+{
+    const fab_packet_t packet = {
+        .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
+        .dst = rx->src,
+        .qpn = rx->sender_qpn,
+        .bytes = (uint16_t)(kind == FAB_CNP ? self->config->values[ROCE_CNP_BYTES] : self->config->values[ROCE_ACK_BYTES]),
+        .entropy = rx->entropy,
+    };
+    emit(self, worker, out, packet, now_ps);
+}
+
+/* Builds the next packet of a connection and moves its state on. */
+FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
+{
+    const int64_t *v = self->config->values;
+    if (tx->next_psn == tx->current.end_psn) {
+        tx->message_at++;
+        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    }
+    const uint64_t index = tx->next_psn - tx->current.first_psn;
+    const bool last = tx->next_psn + 1 == tx->current.end_psn;
+    const int64_t mtu = v[ROCE_MTU_BYTES];
+    const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
+    const int64_t wire = ((payload + 3) & ~INT64_C(3)) + v[ROCE_HEADER_BYTES] + (index ? 0 : v[ROCE_FIRST_HEADER_BYTES]);
+    const fab_packet_t packet = {
+        .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0),
+        .dst = tx->dst,
+        .qpn = tx->receiver_qpn,
+        .bytes = (uint16_t)fab_max_i64(wire, v[ROCE_MIN_WIRE_BYTES]),
+        .entropy = self->spray ? (uint16_t)fab_keyed_draw(self->fabric->seed, FAB_KEY_SPRAY, tx->entropy, tx->next_psn)
+                               : tx->entropy,
+    };
+    tx->next_psn++;
+    return packet;
+}
+
+FAB_INLINE bool may_send(const fab_tx_t *tx, uint64_t window_packets)
+{
+    return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < window_packets;
+}
+
+FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn)
+{
+    fab_tx_t *txs = &self->tx[host->tx_first];
+    txs[qpn].next_ready = FAB_NONE;
+    if (host->ready_last == FAB_NONE)
+        host->ready_first = qpn;
+    else
+        txs[host->ready_last].next_ready = qpn;
+    host->ready_last = qpn;
+}
+
+static void set_timer_at(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
+{
+    (void)self;
+    if (!fab_heap_push(&host->timers, &worker->pool, (fab_timer_t){when_ps, key}))
+        worker->error = FAB_E_MEMORY;
+}
+
+/* Puts a connection that may send in line, now or when its pacing allows. */
+static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+{
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if (tx->in_line || !may_send(tx, self->window_packets))
+        return;
+    tx->in_line = true;
+    const fab_link_t *link = &self->fabric->links[host->out_link];
+    if (tx->next_send_ps > now_ps && tx->next_send_ps > link->busy_ps) {
+        set_timer_at(self, worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+        return;
+    }
+    push_ready(self, host, qpn);
+    if (host->wake_ps == FAB_NEVER && !self->fabric->ports[host->out_link].paused)
+        host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+}
+
+/* The NIC's turn: the link may be free; sends one packet. */
+static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
+{
+    const uint32_t out = host->out_link;
+    const fab_link_t *link = &self->fabric->links[out];
+    if (link->busy_ps > now_ps) { /* an acknowledgement went in between */
+        host->wake_ps = link->busy_ps;
+        return;
+    }
+    const uint32_t qpn = host->ready_first;
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    host->ready_first = tx->next_ready;
+    if (host->ready_first == FAB_NONE)
+        host->ready_last = FAB_NONE;
+    tx->in_line = false;
+    if (FAB_LIKELY(may_send(tx, self->window_packets))) {
+        const fab_packet_t packet = next_packet(self, tx);
+        emit(self, worker, out, packet, now_ps);
+        const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
+        tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
+        if (!tx->rto_armed) {
+            tx->rto_armed = true;
+            tx->progress_ps = now_ps;
+            set_timer_at(self, worker, host, now_ps + self->config->values[ROCE_RTO_PS], TIMER_RTO | qpn);
+        }
+        host->wake_ps = FAB_NEVER;
+        schedule(self, worker, host, qpn, now_ps);
+    }
+    host->wake_ps = host->ready_first == FAB_NONE ? FAB_NEVER : link->busy_ps;
+}
+
+/* ---- what comes in ------------------------------------------------------------------------------ */
+
+static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+{
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    worker->retransmits += (int64_t)(tx->next_psn - tx->una_psn);
+    tx->next_psn = tx->una_psn;
+    tx->message_at = tx->message_head;
+    tx->current = tx->messages[tx->message_at & tx->message_mask];
+    schedule(self, worker, host, qpn, now_ps);
+}
+
+/* Everything before `una` has arrived. */
+static void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, uint64_t una,
+                        int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if (una <= tx->una_psn || una > tx->end_psn)
+        return;
+    tx->una_psn = una;
+    if (una > tx->next_psn) /* it had gone back, in vain */
+        tx->next_psn = una;
+    tx->progress_ps = now_ps;
+    tx->retries = 0;
+    while (tx->message_head != tx->message_tail) {
+        const fab_message_t *message = &tx->messages[tx->message_head & tx->message_mask];
+        if (message->end_psn > una)
+            break;
+        const fab_cookie_t cookie = message->cookie;
+        tx->message_head++;
+        self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
+    }
+    if ((int32_t)(tx->message_head - tx->message_at) > 0 && tx->message_head != tx->message_tail) {
+        tx->message_at = tx->message_head;
+        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    }
+    schedule(self, worker, host, qpn, now_ps);
+}
+
+FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
+                             int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    fab_rx_t *rx = &self->rx[host->rx_first + packet.qpn];
+    const int64_t *v = self->config->values;
+    const uint64_t psn = fab_psn_unwrap(fab_packet_psn(packet), rx->expected_psn);
+    if (FAB_UNLIKELY(packet.psn_flags & FAB_FLAG_CE) && self->cc->wants_cnp &&
+        now_ps - rx->cnp_at_ps >= v[ROCE_CNP_INTERVAL_PS]) {
+        rx->cnp_at_ps = now_ps;
+        worker->cnps++;
+        answer(self, worker, rx, host->out_link, FAB_CNP, 0, now_ps);
+    }
+    bool ends = packet.psn_flags & FAB_FLAG_LAST;
+    if (FAB_LIKELY(psn == rx->expected_psn)) {
+        rx->expected_psn++;
+        rx->nak_at_ps = -FAB_NEVER;
+        if (ends)
+            fab_roce_deliver(self, worker, host_index, packet.qpn, now_ps);
+        if (FAB_UNLIKELY(rx->early != NULL))
+            ends |= fab_roce_take_early(self, worker, host_index, packet.qpn, now_ps);
+        if (ends || ++rx->unanswered >= v[ROCE_ACK_EVERY_COUNT]) {
+            rx->unanswered = 0;
+            worker->acks++;
+            answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+        }
+    } else if (psn < rx->expected_psn) {
+        worker->duplicates++;
+        worker->acks++;
+        answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+    } else if (!self->config->reorder || !fab_roce_keep_early(self, worker, rx, psn, ends)) {
+        if (now_ps - rx->nak_at_ps >= v[ROCE_NAK_INTERVAL_PS]) {
+            rx->nak_at_ps = now_ps;
+            worker->naks++;
+            answer(self, worker, rx, host->out_link, FAB_NAK, rx->expected_psn, now_ps);
+        }
+    }
+}
+
+static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet, int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    const uint32_t kind = fab_packet_kind(packet);
+    if (kind == FAB_DATA) {
+        receive_data(self, worker, host_index, packet, now_ps);
+        return;
+    }
+    if (kind == FAB_ACK || kind == FAB_NAK) {
+        fab_tx_t *tx = &self->tx[host->tx_first + packet.qpn];
+        const uint64_t una = fab_psn_unwrap(fab_packet_psn(packet), tx->una_psn);
+        acknowledge(self, worker, host_index, packet.qpn, una, now_ps);
+        if (kind == FAB_NAK && una == tx->una_psn && tx->next_psn > una)
+            go_back(self, worker, host, packet.qpn, now_ps);
+    } else if (kind == FAB_CNP) {
+        self->cc->on_cnp(self->cc_config, &self->tx[host->tx_first + packet.qpn].cc, now_ps);
+    } else {
+        fab_link_t *link = &self->fabric->links[host->out_link];
+        fab_port_t *port = &self->fabric->ports[host->out_link];
+        fab_queue_advance(link, port, now_ps);
+        if (kind == FAB_PAUSE) {
+            fab_queue_pause(self->fabric, host->out_link, now_ps);
+            host->wake_ps = FAB_NEVER;
+        } else {
+            fab_queue_resume(worker, self->fabric, host->out_link, now_ps);
+            if (host->ready_first != FAB_NONE)
+                host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+        }
+    }
+}
+
+static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_timer_t timer)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    const int64_t now_ps = timer.when_ps;
+    if (timer.key >= FAB_TIMER_USER) {
+        self->user.timer(self->user.self, worker, host_index, timer.key, now_ps);
+        return;
+    }
+    const uint32_t qpn = (uint32_t)timer.key;
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if ((timer.key & TIMER_KIND_MASK) == TIMER_PACE) {
+        tx->in_line = false;
+        schedule(self, worker, host, qpn, now_ps);
+        return;
+    }
+    const int64_t rto_ps = self->config->values[ROCE_RTO_PS];
+    if (tx->una_psn == tx->next_psn) { /* nothing under way: armed again by the next packet */
+        tx->rto_armed = false;
+    } else if (tx->progress_ps + rto_ps > now_ps) {
+        set_timer_at(self, worker, host, tx->progress_ps + rto_ps, timer.key);
+    } else {
+        worker->timeouts++;
+        if (tx->retries++ >= self->config->values[ROCE_RETRY_LIMIT_COUNT]) {
+            worker->error = FAB_E_TRANSPORT;
+            worker->error_connection = (int32_t)(host->tx_first + qpn);
+            return;
+        }
+        tx->progress_ps = now_ps;
+        set_timer_at(self, worker, host, now_ps + rto_ps, timer.key);
+        go_back(self, worker, host, qpn, now_ps);
+    }
+}
+
+/* ---- the host's turn ---------------------------------------------------------------------------- */
+
+/* At one time: the NIC's departure, then timers by key, then the arrival. */
+static int64_t visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps)
+{
+    const fab_node_t *node = &self->fabric->net->nodes[slot];
+    const uint32_t in = node->first_link;
+    fab_host_t *host = &self->hosts[node->index];
+    for (;;) {
+        const int64_t timer_ps = fab_heap_next_ps(&host->timers), arrival_ps = self->fabric->heads[in];
+        const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
+        if (host->wake_ps <= other_ps) {
+            if (host->wake_ps >= until_ps)
+                return host->wake_ps;
+            pull(self, worker, host, host->wake_ps);
+        } else if (other_ps >= until_ps) {
+            return other_ps;
+        } else if (timer_ps <= arrival_ps) {
+            timer_fired(self, worker, node->index, fab_heap_pop(&host->timers));
+        } else {
+            fab_packet_t packet;
+            fab_link_pop(self->fabric, in, arrival_ps, &packet);
+            worker->hops++;
+            if (FAB_UNLIKELY(worker->record))
+                fab_link_record(worker, self->fabric, in, arrival_ps, packet);
+            receive(self, worker, node->index, packet, arrival_ps);
+        }
+    }
+}
+
+static void post(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, int64_t bytes,
+                 fab_cookie_t cookie, int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    worker->messages++;
+    if (!fab_roce_enqueue_message(self, worker, &self->tx[host->tx_first + qpn], bytes, cookie)) {
+        worker->error = FAB_E_MEMORY;
+        return;
+    }
+    schedule(self, worker, host, qpn, now_ps);
+}
+
+static bool set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
+{
+    return fab_heap_push(&self->hosts[host].timers, &worker->pool, (fab_timer_t){when_ps, key});
+}
+
+const fab_transport_ops_t fab_transport_roce = {
+    .impl = {"transport", "roce", "RoCEv2 reliable connections, go-back-N", params},
+    .configure = configure,
+    .new = fab_roce_new,
+    .free = fab_roce_free,
+    .set_user = fab_roce_set_user,
+    .visit = visit,
+    .post = post,
+    .set_timer = set_timer,
+    .memory_bytes = fab_roce_memory_bytes,
+    .digest = fab_roce_digest,
+};

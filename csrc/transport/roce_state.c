@@ -1,0 +1,221 @@
+/* Making connections, and the once-a-message half of the transport: queues of messages, cookies, reordering. */
+#include "transport/roce_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_MESSAGES = 4 };
+
+/* The hash of a flow's identity: what the UDP source port carries in RoCEv2. */
+static uint16_t entropy_of(uint64_t seed, uint32_t src, uint32_t dst, int32_t lane, bool answer)
+{
+    const uint64_t flow = (uint64_t)src << 48 | (uint64_t)dst << 32 | (uint32_t)lane;
+    return (uint16_t)fab_keyed_draw(seed, FAB_KEY_ENTROPY, flow, answer);
+}
+
+fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
+                              const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
+                              const fab_connections_t *connections)
+{
+    const fab_net_t *net = fabric->net;
+    const size_t n = connections->count ? connections->count : 1;
+    fab_transport_t *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    *self = (fab_transport_t){.config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
+    self->ordered = config->pause || config->control_priority;
+    self->spray = config->reorder;
+    const int64_t window = config->values[ROCE_WINDOW_BYTES];
+    self->window_packets = window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES])
+                                  : UINT64_C(1) << (FAB_PSN_BITS - 1);
+    if (self->window_packets > UINT64_C(1) << (FAB_PSN_BITS - 1))
+        self->window_packets = UINT64_C(1) << (FAB_PSN_BITS - 1); /* more could not be told apart */
+    self->hosts = aligned_alloc(FAB_CACHE_LINE, net->host_count * sizeof *self->hosts);
+    self->tx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->tx);
+    self->rx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->rx);
+    self->first_mail = calloc(n, sizeof *self->first_mail);
+    if (!self->hosts || !self->tx || !self->rx || !self->first_mail) {
+        fab_roce_free(self);
+        return NULL;
+    }
+    memset(self->tx, 0, n * sizeof *self->tx);
+    memset(self->rx, 0, n * sizeof *self->rx);
+    for (uint32_t h = 0; h < net->host_count; h++) {
+        const uint32_t in = net->nodes[net->slot_of[h]].first_link, out = net->out_link[in];
+        self->hosts[h] = (fab_host_t){
+            .wake_ps = FAB_NEVER,
+            .out_link = out,
+            .tx_first = connections->tx_first[h],
+            .rx_first = connections->rx_first[h],
+            .ready_first = FAB_NONE,
+            .ready_last = FAB_NONE,
+        };
+        for (uint32_t c = connections->tx_first[h]; c < connections->tx_first[h + 1]; c++) {
+            fab_tx_t *tx = &self->tx[c];
+            tx->dst = connections->tx_dst[c];
+            tx->receiver_qpn = connections->tx_qpn[c];
+            tx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], false);
+            tx->message_at = UINT32_MAX;
+            cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
+            fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
+            rx->src = (uint16_t)h;
+            rx->sender_qpn = (uint16_t)(c - connections->tx_first[h]);
+            rx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], true);
+            rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
+        }
+    }
+    return self;
+}
+
+void fab_roce_free(fab_transport_t *self)
+{
+    if (!self)
+        return;
+    free(self->hosts);
+    free(self->tx);
+    free(self->rx);
+    free(self->first_mail);
+    free(self);
+}
+
+void fab_roce_set_user(fab_transport_t *self, fab_user_t user) { self->user = user; }
+
+int64_t fab_roce_memory_bytes(const fab_transport_t *self)
+{
+    return (int64_t)(self->fabric->net->host_count * sizeof *self->hosts +
+                     self->connections->count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail));
+}
+
+uint64_t fab_roce_digest(const fab_transport_t *self, uint64_t digest)
+{
+    for (uint32_t c = 0; c < self->connections->count; c++) {
+        digest = fab_digest_add(digest, self->tx[c].una_psn);
+        digest = fab_digest_add(digest, self->rx[c].expected_psn);
+    }
+    return digest;
+}
+
+/* ---- messages ----------------------------------------------------------------------------------- */
+
+static bool grow_messages(fab_worker_t *worker, fab_tx_t *tx)
+{
+    const uint32_t old = tx->messages ? tx->message_mask + 1 : 0, capacity = old ? 2 * old : FIRST_MESSAGES;
+    fab_message_t *messages = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *messages));
+    if (!messages)
+        return false;
+    for (uint32_t i = tx->message_head; i != tx->message_tail; i++)
+        messages[i & (capacity - 1)] = tx->messages[i & tx->message_mask];
+    if (old)
+        fab_pool_give(&worker->pool, tx->messages, fab_pool_class(old * sizeof *messages));
+    tx->messages = messages;
+    tx->message_mask = capacity - 1;
+    return true;
+}
+
+static bool post_cookie(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, fab_cookie_t cookie)
+{
+    if (!tx->mail || tx->mail_at == MAIL_COOKIES) {
+        fab_mail_t *mail = fab_pool_take(&worker->pool, fab_pool_class(sizeof *mail));
+        if (!mail)
+            return false;
+        mail->next = NULL;
+        if (tx->mail)
+            tx->mail->next = mail;
+        else
+            self->first_mail[self->connections->rx_first[tx->dst] + tx->receiver_qpn] = mail;
+        tx->mail = mail;
+        tx->mail_at = 0;
+    }
+    tx->mail->cookies[tx->mail_at++] = cookie;
+    return true;
+}
+
+bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
+                              fab_cookie_t cookie)
+{
+    if ((!tx->messages || tx->message_tail - tx->message_head > tx->message_mask) && !grow_messages(worker, tx))
+        return false;
+    if (!post_cookie(self, worker, tx, cookie))
+        return false;
+    const int64_t mtu = self->config->values[ROCE_MTU_BYTES];
+    const uint64_t packets = bytes ? (uint64_t)((bytes + mtu - 1) / mtu) : 1;
+    tx->messages[tx->message_tail++ & tx->message_mask] = (fab_message_t){
+        .first_psn = tx->end_psn,
+        .end_psn = tx->end_psn + packets,
+        .bytes = bytes,
+        .cookie = cookie,
+    };
+    tx->end_psn += packets;
+    return true;
+}
+
+void fab_roce_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+{
+    const uint32_t c = self->hosts[host].rx_first + qpn;
+    fab_rx_t *rx = &self->rx[c];
+    if (!rx->mail) {
+        rx->mail = self->first_mail[c];
+    } else if (rx->mail_at == MAIL_COOKIES) {
+        fab_mail_t *next = rx->mail->next;
+        fab_pool_give(&worker->pool, rx->mail, fab_pool_class(sizeof *next));
+        rx->mail = next;
+        rx->mail_at = 0;
+    }
+    const fab_cookie_t cookie = rx->mail->cookies[rx->mail_at++];
+    self->user.delivered(self->user.self, worker, host, cookie, now_ps);
+}
+
+/* ---- packets that came early -------------------------------------------------------------------- */
+
+static uint32_t reorder_words(const fab_transport_t *self)
+{
+    return (uint32_t)((self->config->values[ROCE_REORDER_COUNT] + 63) / 64);
+}
+
+bool fab_roce_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends)
+{
+    const uint32_t words = reorder_words(self);
+    if (psn - rx->expected_psn >= 64 * (uint64_t)words)
+        return false;
+    if (!rx->early) {
+        rx->early = fab_pool_take(&worker->pool, fab_pool_class(2 * words * sizeof *rx->early));
+        if (!rx->early) {
+            worker->error = FAB_E_MEMORY;
+            return true;
+        }
+        memset(rx->early, 0, 2 * words * sizeof *rx->early);
+    }
+    const uint64_t at = psn % (64 * (uint64_t)words), bit = UINT64_C(1) << (at % 64);
+    if (rx->early[at / 64] & bit) {
+        worker->duplicates++;
+        return true;
+    }
+    rx->early[at / 64] |= bit;
+    rx->early_count++;
+    if (ends)
+        rx->early[words + at / 64] |= bit;
+    return true;
+}
+
+bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+{
+    fab_rx_t *rx = &self->rx[self->hosts[host].rx_first + qpn];
+    const uint32_t words = reorder_words(self);
+    bool ended = false;
+    while (rx->early_count) {
+        const uint64_t at = rx->expected_psn % (64 * (uint64_t)words), bit = UINT64_C(1) << (at % 64);
+        if (!(rx->early[at / 64] & bit))
+            break;
+        rx->early[at / 64] &= ~bit;
+        rx->early_count--;
+        rx->expected_psn++;
+        rx->unanswered++;
+        if (rx->early[words + at / 64] & bit) {
+            rx->early[words + at / 64] &= ~bit;
+            ended = true;
+            fab_roce_deliver(self, worker, host, qpn, now_ps);
+        }
+    }
+    return ended;
+}
+

@@ -1,0 +1,105 @@
+/* The state of RoCEv2 connections and hosts, and what is done with it once a message. */
+#ifndef FAB_TRANSPORT_ROCE_STATE_H
+#define FAB_TRANSPORT_ROCE_STATE_H
+
+#include "core/digest.h"
+#include "link/queue.h"
+#include "transport/transport.h"
+
+enum {
+    ROCE_MTU_BYTES, ROCE_HEADER_BYTES, ROCE_FIRST_HEADER_BYTES, ROCE_MIN_WIRE_BYTES, ROCE_ACK_BYTES, ROCE_CNP_BYTES,
+    ROCE_ACK_EVERY_COUNT, ROCE_RTO_PS, ROCE_NAK_INTERVAL_PS, ROCE_RETRY_LIMIT_COUNT, ROCE_WINDOW_BYTES,
+    ROCE_CNP_INTERVAL_PS, ROCE_CONTROL_PRIORITY, ROCE_REORDER_COUNT
+};
+
+#define TIMER_KIND_MASK (UINT64_C(0xff) << 56)
+#define TIMER_PACE (UINT64_C(1) << 56)
+#define TIMER_RTO (UINT64_C(2) << 56)
+
+typedef struct {
+    uint64_t first_psn, end_psn;
+    int64_t bytes;
+    fab_cookie_t cookie;
+} fab_message_t;
+
+/* Cookies on their way to the receiver: chunks linked in the order they are filled. */
+typedef struct fab_mail {
+    struct fab_mail *next;
+    fab_cookie_t cookies[10];
+} fab_mail_t;
+
+enum { MAIL_COOKIES = 10 };
+
+/* The sending half of a connection. */
+typedef struct {
+    uint64_t next_psn, una_psn, end_psn; /* to send, oldest not acknowledged, one past what was posted */
+    int64_t next_send_ps;                /* pacing */
+    fab_message_t current;               /* the message of next_psn, or the one that ends there */
+    fab_message_t *messages;             /* ring of those not acknowledged */
+    uint32_t message_mask, message_head, message_tail, message_at;
+    uint32_t next_ready;                 /* in the NIC's line */
+    uint16_t dst, receiver_qpn, entropy;
+    bool in_line, rto_armed;
+    int64_t progress_ps;                 /* last acknowledgement, for the time-out */
+    int32_t retries;
+    uint32_t mail_at;
+    fab_mail_t *mail;                    /* chunk being filled */
+    fab_cc_state_t cc;
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_tx_t;
+
+/* The receiving half. */
+typedef struct {
+    uint64_t expected_psn;
+    int64_t cnp_at_ps, nak_at_ps;
+    fab_mail_t *mail;      /* chunk being read */
+    uint64_t *early;       /* bits of packets that came early, then bits of those that end a message */
+    uint32_t mail_at, unanswered;
+    uint16_t src, sender_qpn, entropy;
+    uint32_t early_count;
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_rx_t;
+
+typedef struct {
+    int64_t wake_ps; /* the NIC's next turn */
+    fab_heap_t timers;
+    uint32_t out_link, tx_first, rx_first;
+    uint32_t ready_first, ready_last;
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_host_t;
+
+struct fab_transport {
+    const fab_transport_config_t *config;
+    const fab_cc_ops_t *cc;
+    const fab_cc_config_t *cc_config;
+    const fab_fabric_t *fabric;
+    const fab_connections_t *connections;
+    fab_user_t user;
+    fab_host_t *hosts;   /* [host_count] */
+    fab_tx_t *tx;        /* [connection count] by source host */
+    fab_rx_t *rx;        /* [connection count] by destination host */
+    fab_mail_t **first_mail; /* [connection count] by the rx index; written once by the sender */
+    uint64_t window_packets;
+    bool ordered;        /* links can be paused or overtaken */
+    bool spray;
+};
+
+fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
+                              const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
+                              const fab_connections_t *connections);
+void fab_roce_free(fab_transport_t *self);
+void fab_roce_set_user(fab_transport_t *self, fab_user_t user);
+int64_t fab_roce_memory_bytes(const fab_transport_t *self);
+uint64_t fab_roce_digest(const fab_transport_t *self, uint64_t digest);
+
+/* Queues a message at its sender and its cookie for the receiver; false without memory. */
+bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
+                              fab_cookie_t cookie);
+
+/* The next message of a connection is complete: tells the user. */
+void fab_roce_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
+
+/* Keeps a packet that came before its turn; false: too far ahead, drop it. */
+bool fab_roce_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends);
+
+/* Takes the early packets whose turn has come; returns whether one ended a message. */
+bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
+
+#endif

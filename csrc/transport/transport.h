@@ -1,0 +1,71 @@
+/* The transport room: how a host turns messages into packets and packets into messages.
+ *
+ * A connection carries messages one way, in order, from one host to another. Its sender's state belongs
+ * to the sending host and its receiver's state to the receiving host, so that hosts never share memory;
+ * the only thing handed over is the cookie of each message, through a queue that the sender writes at
+ * least one link delay before the receiver reads. */
+#ifndef FAB_TRANSPORT_TRANSPORT_H
+#define FAB_TRANSPORT_TRANSPORT_H
+
+#include "cc/cc.h"
+#include "net/link.h"
+
+/* What a message means to the user of the transport. */
+typedef struct {
+    uint32_t instance;      /* the receiver's */
+    uint32_t step;
+    uint32_t from_instance; /* the sender's */
+} fab_cookie_t;
+
+/* The connections of a program: tx side sorted by source host, rx side by destination host. */
+typedef struct {
+    uint32_t count;
+    uint32_t *tx_first; /* [host_count + 1] */
+    uint32_t *rx_first; /* [host_count + 1] */
+    uint16_t *tx_dst;   /* [count] host */
+    uint16_t *tx_qpn;   /* [count] the receiver's index of it */
+    int32_t *tx_lane;   /* [count] tells apart connections between the same hosts */
+    uint16_t *rx_src;   /* [count] host */
+    uint16_t *rx_qpn;   /* [count] the sender's index of it */
+} fab_connections_t;
+
+/* What the transport tells its user, on the thread of the host it happens at. */
+typedef struct fab_user {
+    void *self;
+    void (*delivered)(void *self, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps);
+    void (*acknowledged)(void *self, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps);
+    void (*timer)(void *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t now_ps);
+} fab_user_t;
+
+/* Timers with a key from here up are the user's. */
+#define FAB_TIMER_USER (UINT64_C(8) << 56)
+
+typedef struct {
+    int64_t values[FAB_CC_VALUES_MAX];
+    int64_t wire_max_bytes;
+    bool control_priority, pause, reorder;
+} fab_transport_config_t;
+
+typedef struct fab_transport fab_transport_t; /* the state of all hosts in a run */
+
+typedef struct {
+    fab_impl_t impl;
+    /* The largest frame, and whether acknowledgements have a class of their own. */
+    void (*configure)(const int64_t *values, fab_transport_config_t *config_out);
+    fab_transport_t *(*new)(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
+                            const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
+                            const fab_connections_t *connections);
+    void (*free)(fab_transport_t *self);
+    void (*set_user)(fab_transport_t *self, fab_user_t user);
+    int64_t (*visit)(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps);
+    /* Hands over a message on the host's connection number `qpn`. */
+    void (*post)(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t bytes,
+                 fab_cookie_t cookie, int64_t now_ps);
+    bool (*set_timer)(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps);
+    int64_t (*memory_bytes)(const fab_transport_t *self);
+    uint64_t (*digest)(const fab_transport_t *self, uint64_t digest);
+} fab_transport_ops_t;
+
+extern const fab_transport_ops_t fab_transport_roce;
+
+#endif

@@ -1,0 +1,11 @@
+/* The door of the work room for the model: compiling a program against its network and settings. */
+#ifndef FAB_WORK_COMPILE_H
+#define FAB_WORK_COMPILE_H
+
+#include "work/program.h"
+
+int fab_program_compile(const fab_net_t *net, const fab_setting_t *settings, int32_t setting_count, const fab_table_t *table,
+                        const int32_t *rank_host, int32_t rank_count, const char *const algorithms[FAB_OP_KINDS],
+                        fab_problems_t *problems, fab_program_t **program_out);
+
+#endif

@@ -1,0 +1,307 @@
+/* Matches sends with recvs, and finds out which connections a program needs.
+ *
+ * A connection joins two hosts in a lane. A stream is a lane: what it sends between two hosts travels on one
+ * connection, in order. Collectives outside streams share lane -1; a send outside streams has a lane of its own,
+ * so that it is a flow by itself, as in a flow simulator. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "work/map.h"
+#include "work/program.h"
+
+typedef struct {
+    int64_t tag;
+    uint32_t src, dst; /* ranks */
+    uint32_t instance;
+} end_t;
+
+static int compare_ends(const void *a, const void *b)
+{
+    const end_t *x = a, *y = b;
+    if (x->src != y->src)
+        return x->src < y->src ? -1 : 1;
+    if (x->dst != y->dst)
+        return x->dst < y->dst ? -1 : 1;
+    if (x->tag != y->tag)
+        return x->tag < y->tag ? -1 : 1;
+    return x->instance < y->instance ? -1 : x->instance > y->instance;
+}
+
+static bool same_flow(const end_t *a, const end_t *b) { return a->src == b->src && a->dst == b->dst && a->tag == b->tag; }
+
+typedef struct {
+    uint16_t src, dst; /* hosts */
+    int32_t lane;
+} edge_t;
+
+/* By source, lane, destination: fab_program_find_qpn searches a host's part by (lane, dst). */
+static int compare_edges(const void *a, const void *b)
+{
+    const edge_t *x = a, *y = b;
+    if (x->src != y->src)
+        return x->src < y->src ? -1 : 1;
+    if (x->lane != y->lane)
+        return x->lane < y->lane ? -1 : 1;
+    return x->dst < y->dst ? -1 : x->dst > y->dst;
+}
+
+typedef struct {
+    const fab_program_t *program;
+    const fab_set_t *set;
+    edge_t *edges;
+    uint64_t count, capacity;
+    uint32_t src; /* host */
+    int32_t lane;
+    bool no_memory;
+} edges_t;
+
+static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane)
+{
+    if (self->count == self->capacity) {
+        const uint64_t capacity = self->capacity ? 2 * self->capacity : 4096;
+        edge_t *edges = realloc(self->edges, capacity * sizeof *edges);
+        if (!edges) {
+            self->no_memory = true;
+            return;
+        }
+        self->edges = edges;
+        self->capacity = capacity;
+    }
+    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane};
+}
+
+static void emit_peer(void *context, uint32_t position)
+{
+    edges_t *self = context;
+    const uint32_t rank = self->program->ranks[self->set->first + position];
+    add_edge(self, self->src, self->program->rank_host[rank], self->lane);
+}
+
+static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count, fab_problems_t *problems)
+{
+    end_t *sends = ends, *recvs = ends + send_count;
+    qsort(sends, send_count, sizeof *sends, compare_ends);
+    qsort(recvs, recv_count, sizeof *recvs, compare_ends);
+    uint32_t s = 0, r = 0;
+    while (s < send_count || r < recv_count) {
+        const int order = s == send_count ? 1 : r == recv_count ? -1
+                          : same_flow(&sends[s], &recvs[r]) ? 0 : compare_ends(&sends[s], &recvs[r]);
+        if (order == 0) {
+            const fab_op_t *send = &self->ops[self->instance_op[sends[s].instance]];
+            const fab_op_t *recv = &self->ops[self->instance_op[recvs[r].instance]];
+            if (send->bytes != recv->bytes)
+                fab_problems_add(problems, "operation %" PRId64 ": recv of %" PRId64 " bytes from rank %u matches a send of %" PRId64
+                                 " bytes (operation %" PRId64 ")", recv->id, recv->bytes, recvs[r].src, send->bytes, send->id);
+            self->match[sends[s].instance] = recvs[r].instance;
+            self->match[recvs[r].instance] = sends[s].instance;
+            s++, r++;
+            continue;
+        }
+        const end_t *end = order < 0 ? &sends[s++] : &recvs[r++];
+        fab_problems_add(problems, "operation %" PRId64 ": the %s from rank %u to rank %u with tag %" PRId64 " has no matching %s",
+                         self->ops[self->instance_op[end->instance]].id, order < 0 ? "send" : "recv", end->src, end->dst,
+                         end->tag, order < 0 ? "recv" : "send");
+    }
+    return problems->count ? FAB_E_TRACE : FAB_OK;
+}
+
+/* The lane of a send: its stream's, or one made of its tag and its number among equals. */
+static int32_t send_lane(const fab_op_t *op, uint32_t ordinal)
+{
+    if (op->stream >= 0)
+        return op->stream;
+    return -2 - (int32_t)(fab_keyed_mix((uint64_t)op->tag ^ (uint64_t)ordinal << 40) & 0x3fffffff);
+}
+
+/* Sends and recvs: ends, matching, edges. Leaves each send's lane in qpn[]. */
+static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
+{
+    uint32_t sends = 0, recvs = 0;
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        sends += self->ops[i].kind == FAB_OP_SEND ? self->sets[self->ops[i].set].count : 0;
+        recvs += self->ops[i].kind == FAB_OP_RECV ? self->sets[self->ops[i].set].count : 0;
+    }
+    if (!sends && !recvs)
+        return FAB_OK;
+    int code = FAB_E_MEMORY;
+    end_t *ends = malloc(((size_t)sends + recvs) * sizeof *ends);
+    self->match = malloc((self->instance_count + (size_t)1) * sizeof *self->match);
+    self->qpn = malloc((self->instance_count + (size_t)1) * sizeof *self->qpn);
+    if (!ends || !self->match || !self->qpn)
+        goto out;
+    self->memory_bytes += 8 * (int64_t)self->instance_count;
+    for (uint32_t i = 0; i < self->instance_count; i++)
+        self->match[i] = self->qpn[i] = FAB_NONE;
+    uint32_t s = 0, r = sends;
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        const fab_op_t *op = &self->ops[i];
+        const fab_set_t *set = &self->sets[op->set];
+        for (uint32_t p = 0; (op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV) && p < set->count; p++) {
+            const int32_t peer = self->peers[op->peer_first + p];
+            const uint32_t rank = self->ranks[set->first + p];
+            if (peer < 0 || peer >= self->rank_count) {
+                fab_problems_add(problems, "row %u: peer: found %d, allowed 0 to %d", i, peer, self->rank_count - 1);
+                continue;
+            }
+            if (op->kind == FAB_OP_SEND)
+                ends[s++] = (end_t){op->tag, rank, (uint32_t)peer, op->first_instance + p};
+            else
+                ends[r++] = (end_t){op->tag, (uint32_t)peer, rank, op->first_instance + p};
+        }
+    }
+    code = problems->count ? FAB_E_TRACE : match_ends(self, ends, sends, recvs, problems);
+    uint32_t ordinal = 0;
+    for (uint32_t i = 0; !code && i < sends; i++) {
+        const fab_op_t *op = &self->ops[self->instance_op[ends[i].instance]];
+        ordinal = i && same_flow(&ends[i - 1], &ends[i]) ? ordinal + 1 : 0;
+        const int32_t lane = send_lane(op, ordinal);
+        self->qpn[ends[i].instance] = (uint32_t)lane;
+        if (ends[i].src != ends[i].dst)
+            add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane);
+    }
+out:
+    free(ends);
+    return code;
+}
+
+/* Collectives: each rank's peers, once for every (set, kind, lane, root) there is; unequal splits always. */
+static int connect_collectives(fab_program_t *self, edges_t *edges)
+{
+    fab_map_t seen = {0};
+    if (fab_map_init(&seen, self->op_count))
+        return FAB_E_MEMORY;
+    for (uint32_t i = 0; i < self->op_count && !edges->no_memory; i++) {
+        const fab_op_t *op = &self->ops[i];
+        const fab_coll_ops_t *algorithm = self->algorithm[op->kind];
+        if (!algorithm)
+            continue;
+        if (!op->split_count) {
+            uint64_t key = fab_keyed_mix((uint64_t)op->set << 32 | op->root);
+            key = fab_keyed_mix(key ^ ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
+                                       (uint32_t)op->stream));
+            uint32_t *before = fab_map_at(&seen, key);
+            if (*before != FAB_NONE && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
+                self->ops[*before].stream == op->stream && self->ops[*before].root == op->root &&
+                self->ops[*before].bytes >= self->sets[op->set].count)
+                continue;
+            *before = i;
+        }
+        edges->set = &self->sets[op->set];
+        edges->lane = op->stream;
+        for (uint32_t p = 0; p < edges->set->count; p++) {
+            const fab_coll_t coll = fab_program_coll(self, op->first_instance + p);
+            edges->src = self->rank_host[self->ranks[edges->set->first + p]];
+            algorithm->peers(&coll, emit_peer, edges);
+        }
+        /* many rows over one set of pairs: keep the list from growing without need */
+        if (edges->count > (1u << 20) && edges->count > edges->capacity / 2) {
+            qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
+            uint64_t kept = 0;
+            for (uint64_t e = 0; e < edges->count; e++)
+                if (!kept || compare_edges(&edges->edges[kept - 1], &edges->edges[e]))
+                    edges->edges[kept++] = edges->edges[e];
+            edges->count = kept;
+        }
+    }
+    fab_map_free(&seen);
+    return edges->no_memory ? FAB_E_MEMORY : FAB_OK;
+}
+
+/* Sorts the edges, drops doubles and numbers both sides. */
+static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
+{
+    const uint32_t hosts = self->net->host_count;
+    fab_connections_t *c = &self->connections;
+    qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
+    uint64_t n = 0;
+    for (uint64_t e = 0; e < edges->count; e++)
+        if (!n || compare_edges(&edges->edges[n - 1], &edges->edges[e]))
+            edges->edges[n++] = edges->edges[e];
+    if (n >= INT32_MAX) {
+        fab_problems_add(problems, "the program needs %" PRIu64 " connections, allowed %d", n, INT32_MAX - 1);
+        return FAB_E_LIMIT;
+    }
+    c->count = (uint32_t)n;
+    c->tx_first = calloc(hosts + 1, sizeof *c->tx_first);
+    c->rx_first = calloc(hosts + 1, sizeof *c->rx_first);
+    c->tx_dst = malloc((n + 1) * sizeof *c->tx_dst);
+    c->tx_qpn = malloc((n + 1) * sizeof *c->tx_qpn);
+    c->tx_lane = malloc((n + 1) * sizeof *c->tx_lane);
+    c->rx_src = malloc((n + 1) * sizeof *c->rx_src);
+    c->rx_qpn = malloc((n + 1) * sizeof *c->rx_qpn);
+    uint32_t *fill = malloc((hosts + 1) * sizeof *fill);
+    int code = FAB_E_MEMORY;
+    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->rx_src || !c->rx_qpn || !fill)
+        goto out;
+    self->memory_bytes += (int64_t)(n * 12 + hosts * 8);
+    code = FAB_OK;
+    for (uint64_t e = 0; e < n; e++) {
+        c->tx_first[edges->edges[e].src + 1]++;
+        c->rx_first[edges->edges[e].dst + 1]++;
+        const uint32_t *component = self->net->component, *slot_of = self->net->slot_of;
+        if (component[slot_of[edges->edges[e].src]] != component[slot_of[edges->edges[e].dst]])
+            fab_problems_add(problems, "hosts %u and %u are not connected: the topology has several parts",
+                             edges->edges[e].src, edges->edges[e].dst);
+    }
+    for (uint32_t h = 0; h < hosts; h++) {
+        if (c->tx_first[h + 1] > UINT16_MAX || c->rx_first[h + 1] > UINT16_MAX)
+            fab_problems_add(problems, "host %u has %u connections out and %u in, allowed %d each", h, c->tx_first[h + 1],
+                             c->rx_first[h + 1], UINT16_MAX);
+        c->tx_first[h + 1] += c->tx_first[h];
+        c->rx_first[h + 1] += c->rx_first[h];
+    }
+    if (problems->count) {
+        code = FAB_E_LIMIT;
+        goto out;
+    }
+    memcpy(fill, c->rx_first, (hosts + 1) * sizeof *fill);
+    for (uint64_t e = 0; e < n; e++) {
+        const edge_t *edge = &edges->edges[e];
+        const uint32_t rx = fill[edge->dst]++;
+        c->tx_dst[e] = edge->dst;
+        c->tx_lane[e] = edge->lane;
+        c->tx_qpn[e] = (uint16_t)(rx - c->rx_first[edge->dst]);
+        c->rx_src[rx] = edge->src;
+        c->rx_qpn[rx] = (uint16_t)(e - c->tx_first[edge->src]);
+    }
+out:
+    free(fill);
+    return code;
+}
+
+uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane)
+{
+    const fab_connections_t *c = &self->connections;
+    uint32_t low = c->tx_first[host], high = c->tx_first[host + 1];
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (c->tx_lane[middle] < lane || (c->tx_lane[middle] == lane && c->tx_dst[middle] < dst))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == c->tx_first[host + 1] || c->tx_lane[low] != lane || c->tx_dst[low] != dst)
+        return FAB_NONE;
+    return low - c->tx_first[host];
+}
+
+int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
+{
+    edges_t edges = {.program = self};
+    int code = connect_pairs(self, &edges, problems);
+    if (!code)
+        code = connect_collectives(self, &edges);
+    if (!code)
+        code = number_connections(self, &edges, problems);
+    for (uint32_t i = 0; !code && self->qpn && i < self->instance_count; i++) {
+        if (self->qpn[i] == FAB_NONE && self->ops[self->instance_op[i]].kind != FAB_OP_SEND)
+            continue;
+        const uint32_t src = fab_program_rank(self, i);
+        const uint32_t dst = (uint32_t)self->peers[self->ops[self->instance_op[i]].peer_first + i -
+                                                   self->ops[self->instance_op[i]].first_instance];
+        self->qpn[i] = src == dst ? FAB_NONE
+                                  : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst], (int32_t)self->qpn[i]);
+    }
+    free(edges.edges);
+    return code;
+}

@@ -1,0 +1,372 @@
+/* Runs a program: releases operations on each rank, drives collectives, answers the transport.
+ *
+ * Everything of a rank happens on the thread of its host. A collective has a state only while it runs, or has
+ * received something early; messages that come before the rank has started are kept and replayed. */
+#include "work/exec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TIMER_START = 8, TIMER_END = 9, TIMER_STEP = 10, TIMER_LAUNCH = 11 };
+
+/* A user timer's key: kind, step and instance. */
+static uint64_t timer_key(uint64_t kind, uint64_t step, uint32_t instance) { return kind << 56 | step << 32 | instance; }
+
+typedef struct active {
+    struct active *next; /* of the same host */
+    uint32_t instance;
+    bool started;
+    uint32_t early_count, early_capacity;
+    uint32_t *early;     /* steps that came before the start */
+    fab_coll_state_t state;
+} active_t;
+
+struct fab_exec {
+    const fab_program_t *program;
+    const fab_transport_ops_t *transport;
+    fab_transport_t *hosts;
+    uint32_t *wait;          /* [instance] how many are still to end before it */
+    int64_t *start_ps;       /* [instance] */
+    int64_t *end_ps;         /* [instance] */
+    int64_t *delivered_ps;   /* [instance] of recvs; NULL without sends */
+    active_t **active;       /* [host] collectives with a state */
+};
+
+static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps);
+
+static void set_timer(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
+{
+    if (!self->transport->set_timer(self->hosts, worker, host, key, when_ps))
+        worker->error = FAB_E_MEMORY;
+}
+
+static void release(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
+    if (op->delay_ps)
+        set_timer(self, worker, self->program->rank_host[fab_program_rank(self->program, instance)],
+                  timer_key(TIMER_START, 0, instance), now_ps + op->delay_ps);
+    else
+        start_instance(self, worker, instance, now_ps);
+}
+
+static void waited(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    if (--self->wait[instance] == 0)
+        release(self, worker, instance, now_ps);
+}
+
+/* An instance has ended: what waits for it on this rank may go on. Chains of operations that take no time are
+ * followed by timers, not by recursion. */
+static void end_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    const fab_program_t *program = self->program;
+    const uint32_t o = program->instance_op[instance];
+    const uint32_t rank = fab_program_rank(program, instance);
+    self->end_ps[instance] = now_ps;
+    worker->end_ps = fab_max_i64(worker->end_ps, now_ps);
+    worker->done++;
+    for (uint32_t i = program->after_first[o]; i < program->after_first[o + 1]; i++) {
+        const fab_op_t *op = &program->ops[program->after_ops[i]];
+        const uint32_t position = op->set == program->ops[o].set
+                                      ? instance - program->ops[o].first_instance
+                                      : fab_program_position(program, op->set, rank);
+        if (position != FAB_NONE)
+            waited(self, worker, op->first_instance + position, now_ps);
+    }
+    if (program->instance_next[instance] != FAB_NONE)
+        waited(self, worker, program->instance_next[instance], now_ps);
+}
+
+/* Ends an instance from within its own start: by a timer at the same time, so that a long chain does not recurse. */
+static void end_soon(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    set_timer(self, worker, self->program->rank_host[fab_program_rank(self->program, instance)],
+              timer_key(TIMER_END, 0, instance), now_ps);
+}
+
+/* ---- collectives -------------------------------------------------------------------------------- */
+
+typedef struct {
+    fab_exec_t *exec;
+    fab_worker_t *worker;
+    const fab_op_t *op;
+    uint32_t host, instance;
+    int64_t now_ps;
+} sender_t;
+
+static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32_t step)
+{
+    const sender_t *s = context;
+    const fab_program_t *program = s->exec->program;
+    const uint32_t rank = program->ranks[program->sets[s->op->set].first + to_position];
+    const uint32_t qpn = fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream);
+    if (qpn == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
+        s->worker->error = FAB_E_INTERNAL;
+        return;
+    }
+    const fab_cookie_t cookie = {s->op->first_instance + to_position, step, s->instance};
+    s->exec->transport->post(s->exec->hosts, s->worker, s->host, qpn, bytes, cookie, s->now_ps);
+}
+
+static active_t *find_active(fab_exec_t *self, uint32_t host, uint32_t instance)
+{
+    active_t *a = self->active[host];
+    while (a && a->instance != instance)
+        a = a->next;
+    return a;
+}
+
+static active_t *make_active(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance)
+{
+    active_t *a = fab_pool_take(&worker->pool, fab_pool_class(sizeof *a));
+    if (!a) {
+        worker->error = FAB_E_MEMORY;
+        return NULL;
+    }
+    *a = (active_t){.next = self->active[host], .instance = instance};
+    self->active[host] = a;
+    return a;
+}
+
+static void drop_active(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_t *gone)
+{
+    active_t **at = &self->active[host];
+    while (*at != gone)
+        at = &(*at)->next;
+    *at = gone->next;
+    if (gone->early)
+        fab_pool_give(&worker->pool, gone->early, fab_pool_class(gone->early_capacity * sizeof *gone->early));
+    fab_pool_give(&worker->pool, gone, fab_pool_class(sizeof *gone));
+}
+
+static void keep_early(fab_worker_t *worker, active_t *a, uint32_t step)
+{
+    if (a->early_count == a->early_capacity) {
+        const uint32_t capacity = a->early_capacity ? 2 * a->early_capacity : 8;
+        uint32_t *early = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *early));
+        if (!early) {
+            worker->error = FAB_E_MEMORY;
+            return;
+        }
+        if (a->early) {
+            memcpy(early, a->early, a->early_count * sizeof *early);
+            fab_pool_give(&worker->pool, a->early, fab_pool_class(a->early_capacity * sizeof *early));
+        }
+        a->early = early;
+        a->early_capacity = capacity;
+    }
+    a->early[a->early_count++] = step;
+}
+
+enum { COLL_START, COLL_RECEIVED, COLL_ACKNOWLEDGED };
+
+/* Lets the algorithm act on one thing that happened at a rank. */
+static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, active_t *a, int what,
+                  uint32_t step, int64_t now_ps)
+{
+    const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
+    const fab_coll_ops_t *algorithm = self->program->algorithm[op->kind];
+    const fab_coll_t coll = fab_program_coll(self->program, instance);
+    sender_t sender = {self, worker, op, host, instance, now_ps};
+    const fab_coll_out_t out = {&sender, coll_send};
+    bool done;
+    if (what == COLL_START) {
+        a->started = true;
+        done = algorithm->start(&coll, &a->state, out);
+        for (uint32_t i = 0; i < a->early_count && !done; i++)
+            done = algorithm->received(&coll, &a->state, a->early[i], out);
+    } else if (what == COLL_RECEIVED) {
+        done = algorithm->received(&coll, &a->state, step, out);
+    } else {
+        done = algorithm->acknowledged(&coll, &a->state, step, out);
+    }
+    if (!done)
+        return;
+    drop_active(self, worker, host, a);
+    if (what == COLL_START)
+        end_soon(self, worker, instance, now_ps);
+    else
+        end_instance(self, worker, instance, now_ps);
+}
+
+static void launch(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, int64_t now_ps)
+{
+    active_t *a = find_active(self, host, instance);
+    if (!a)
+        a = make_active(self, worker, host, instance);
+    if (a)
+        drive(self, worker, host, instance, a, COLL_START, 0, now_ps);
+}
+
+/* A message of a collective has arrived and been looked at. */
+static void coll_received(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, uint32_t step,
+                          int64_t now_ps)
+{
+    active_t *a = find_active(self, host, instance);
+    if (a && a->started) {
+        drive(self, worker, host, instance, a, COLL_RECEIVED, step, now_ps);
+        return;
+    }
+    if (!a)
+        a = make_active(self, worker, host, instance);
+    if (a)
+        keep_early(worker, a, step);
+}
+
+/* ---- starting ----------------------------------------------------------------------------------- */
+
+static void start_send(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, int64_t now_ps)
+{
+    const fab_program_t *program = self->program;
+    const fab_op_t *op = &program->ops[program->instance_op[instance]];
+    const uint32_t recv = program->match[instance];
+    if (program->qpn[instance] != FAB_NONE) {
+        self->transport->post(self->hosts, worker, host, program->qpn[instance], op->bytes,
+                              (fab_cookie_t){recv, 0, instance}, now_ps);
+        return;
+    }
+    self->delivered_ps[recv] = now_ps; /* to itself: no network, no time */
+    if (self->start_ps[recv] >= 0)
+        end_soon(self, worker, recv, now_ps);
+    end_soon(self, worker, instance, now_ps);
+}
+
+static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    const fab_program_t *program = self->program;
+    const fab_op_t *op = &program->ops[program->instance_op[instance]];
+    const uint32_t host = program->rank_host[fab_program_rank(program, instance)];
+    self->start_ps[instance] = now_ps;
+    switch (op->kind) {
+    case FAB_OP_COMPUTE:
+        set_timer(self, worker, host, timer_key(TIMER_END, 0, instance), now_ps + op->duration_ps);
+        break;
+    case FAB_OP_SEND:
+        start_send(self, worker, host, instance, now_ps);
+        break;
+    case FAB_OP_RECV:
+        if (self->delivered_ps[instance] >= 0)
+            end_soon(self, worker, instance, now_ps);
+        break;
+    default:
+        set_timer(self, worker, host, timer_key(TIMER_LAUNCH, 0, instance),
+                  now_ps + program->algorithm_values[op->kind][FAB_COLL_LAUNCH_PS]);
+        break;
+    }
+}
+
+/* ---- what the transport says -------------------------------------------------------------------- */
+
+static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
+{
+    fab_exec_t *self = context;
+    const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.instance]];
+    if (op->kind == FAB_OP_RECV) {
+        self->delivered_ps[cookie.instance] = now_ps;
+        if (self->start_ps[cookie.instance] >= 0)
+            end_instance(self, worker, cookie.instance, now_ps);
+        return;
+    }
+    const int64_t step_ps = self->program->algorithm_values[op->kind][FAB_COLL_STEP_PS];
+    if (step_ps)
+        set_timer(self, worker, host, timer_key(TIMER_STEP, cookie.step, cookie.instance), now_ps + step_ps);
+    else
+        coll_received(self, worker, host, cookie.instance, cookie.step, now_ps);
+}
+
+static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
+{
+    fab_exec_t *self = context;
+    const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.from_instance]];
+    if (op->kind == FAB_OP_SEND) {
+        end_instance(self, worker, cookie.from_instance, now_ps);
+        return;
+    }
+    if (!self->program->algorithm[op->kind]->acknowledged)
+        return;
+    active_t *a = find_active(self, host, cookie.from_instance);
+    if (a) /* else it has ended: it waits for what it receives, not for what it sent */
+        drive(self, worker, host, cookie.from_instance, a, COLL_ACKNOWLEDGED, cookie.step, now_ps);
+}
+
+static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t now_ps)
+{
+    fab_exec_t *self = context;
+    const uint32_t instance = (uint32_t)key;
+    switch (key >> 56) {
+    case TIMER_START:
+        start_instance(self, worker, instance, now_ps);
+        break;
+    case TIMER_END:
+        end_instance(self, worker, instance, now_ps);
+        break;
+    case TIMER_STEP:
+        coll_received(self, worker, host, instance, (uint32_t)(key >> 32) & ((1u << FAB_COLL_STEP_BITS) - 1), now_ps);
+        break;
+    default:
+        launch(self, worker, host, instance, now_ps);
+        break;
+    }
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_transport_ops_t *transport, fab_transport_t *hosts)
+{
+    fab_exec_t *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    const size_t n = program->instance_count + (size_t)1;
+    *self = (fab_exec_t){.program = program, .transport = transport, .hosts = hosts};
+    self->wait = malloc(n * sizeof *self->wait);
+    self->start_ps = malloc(n * sizeof *self->start_ps);
+    self->end_ps = malloc(n * sizeof *self->end_ps);
+    self->active = calloc(program->net->host_count, sizeof *self->active);
+    if (program->match)
+        self->delivered_ps = malloc(n * sizeof *self->delivered_ps);
+    if (!self->wait || !self->start_ps || !self->end_ps || !self->active || (program->match && !self->delivered_ps)) {
+        fab_exec_free(self);
+        return NULL;
+    }
+    memcpy(self->wait, program->instance_wait, program->instance_count * sizeof *self->wait);
+    for (size_t i = 0; i < n; i++) {
+        self->start_ps[i] = self->end_ps[i] = -1;
+        if (self->delivered_ps)
+            self->delivered_ps[i] = -1;
+    }
+    return self;
+}
+
+void fab_exec_free(fab_exec_t *self)
+{
+    if (!self)
+        return;
+    free(self->wait);
+    free(self->start_ps);
+    free(self->end_ps);
+    free(self->delivered_ps);
+    free(self->active);
+    free(self);
+}
+
+fab_user_t fab_exec_user(fab_exec_t *self)
+{
+    return (fab_user_t){.self = self, .delivered = delivered, .acknowledged = acknowledged, .timer = timer};
+}
+
+void fab_exec_begin(fab_exec_t *self, fab_worker_t *worker, uint32_t instance)
+{
+    if (self->program->instance_wait[instance] == 0)
+        release(self, worker, instance, 0);
+}
+
+int64_t fab_exec_start_ps(const fab_exec_t *self, uint32_t instance) { return self->start_ps[instance]; }
+int64_t fab_exec_end_ps(const fab_exec_t *self, uint32_t instance) { return self->end_ps[instance]; }
+int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance) { return self->delivered_ps[recv_instance]; }
+
+int64_t fab_exec_memory_bytes(const fab_exec_t *self)
+{
+    return (int64_t)self->program->instance_count * (self->delivered_ps ? 28 : 20) +
+           (int64_t)self->program->net->host_count * 8;
+}

@@ -1,0 +1,417 @@
+/* Compiles the canonical columns of a trace: sets of ranks, instances, release counts. */
+#include "work/program.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "work/compile.h"
+#include "work/map.h"
+
+static const char *const kind_names[FAB_OP_KINDS] = {
+    "compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier", "send", "recv",
+};
+
+static const fab_coll_ops_t *const algorithms[] = {
+    &fab_coll_ring, &fab_coll_chain, &fab_coll_tree, &fab_coll_pairwise, &fab_coll_dissemination,
+};
+
+static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP_KINDS],
+                             const fab_setting_t *settings, int32_t setting_count, fab_problems_t *problems)
+{
+    static const char *const defaults[FAB_OP_KINDS] = {
+        [FAB_OP_ALL_REDUCE] = "ring",  [FAB_OP_REDUCE_SCATTER] = "ring", [FAB_OP_ALL_GATHER] = "ring",
+        [FAB_OP_ALL_TO_ALL] = "pairwise", [FAB_OP_BROADCAST] = "chain", [FAB_OP_REDUCE] = "chain",
+        [FAB_OP_BARRIER] = "dissemination",
+    };
+    for (int kind = 0; kind < FAB_OP_KINDS; kind++) {
+        const char *name = names && names[kind] ? names[kind] : defaults[kind];
+        for (size_t a = 0; name && a < sizeof algorithms / sizeof *algorithms; a++)
+            if (strcmp(algorithms[a]->impl.impl, name) == 0 && algorithms[a]->impl.kinds >> kind & 1)
+                self->algorithm[kind] = algorithms[a];
+        if (name && !self->algorithm[kind])
+            fab_problems_add(problems, "collectives.%s: found algorithm %s, which does not do it", kind_names[kind], name);
+        if (self->algorithm[kind])
+            fab_param_resolve("coll", self->algorithm[kind]->impl.impl, self->algorithm[kind]->impl.params, settings,
+                              setting_count, self->algorithm_values[kind], problems);
+    }
+    return problems->count ? FAB_E_CONFIG : FAB_OK;
+}
+
+/* ---- sets of ranks ------------------------------------------------------------------------------ */
+
+typedef struct {
+    const uint32_t *ranks;
+    uint32_t at;
+} by_rank_t;
+
+static int compare_rank(const void *a, const void *b)
+{
+    const by_rank_t *x = a, *y = b;
+    const uint32_t rx = x->ranks[x->at], ry = y->ranks[y->at];
+    return rx < ry ? -1 : rx > ry;
+}
+
+typedef struct {
+    fab_map_t by_hash;
+    uint64_t rank_fill, sorted_fill;
+    by_rank_t *scratch;
+} set_builder_t;
+
+/* The set equal to these ranks, made if it is new. */
+static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ranks, uint32_t count, int64_t row,
+                  fab_problems_t *problems, uint32_t *set_out)
+{
+    uint64_t hash = count;
+    for (uint32_t i = 0; i < count; i++)
+        hash = fab_keyed_mix(hash ^ (uint32_t)ranks[i]);
+    uint32_t *found;
+    for (;; hash = fab_keyed_mix(hash)) {
+        found = fab_map_at(&builder->by_hash, hash);
+        if (*found == FAB_NONE)
+            break;
+        const fab_set_t *set = &self->sets[*found];
+        if (set->count == count && memcmp(&self->ranks[set->first], ranks, count * sizeof *ranks) == 0) {
+            *set_out = *found;
+            return FAB_OK;
+        }
+    }
+    fab_set_t *set = &self->sets[self->set_count];
+    *set = (fab_set_t){.first = builder->rank_fill, .count = count, .contiguous = true};
+    for (uint32_t i = 0; i < count; i++) {
+        if (ranks[i] < 0 || ranks[i] >= self->rank_count) {
+            fab_problems_add(problems, "row %" PRId64 ": ranks: found %d, allowed 0 to %d", row, ranks[i], self->rank_count - 1);
+            return FAB_E_TRACE;
+        }
+        set->contiguous = set->contiguous && ranks[i] == ranks[0] + (int32_t)i;
+        self->ranks[builder->rank_fill + i] = (uint32_t)ranks[i];
+    }
+    if (!set->contiguous) {
+        set->sorted = builder->sorted_fill;
+        for (uint32_t i = 0; i < count; i++)
+            builder->scratch[i] = (by_rank_t){&self->ranks[set->first], i};
+        qsort(builder->scratch, count, sizeof *builder->scratch, compare_rank);
+        for (uint32_t i = 0; i < count; i++) {
+            self->sorted[set->sorted + i] = builder->scratch[i].at;
+            if (i && compare_rank(&builder->scratch[i - 1], &builder->scratch[i]) == 0) {
+                fab_problems_add(problems, "row %" PRId64 ": ranks: rank %d is there twice", row, ranks[builder->scratch[i].at]);
+                return FAB_E_TRACE;
+            }
+        }
+        builder->sorted_fill += count;
+    }
+    builder->rank_fill += count;
+    *found = self->set_count;
+    *set_out = self->set_count++;
+    return FAB_OK;
+}
+
+/* ---- operations --------------------------------------------------------------------------------- */
+
+static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t peer_count, int64_t row, fab_problems_t *problems)
+{
+    const fab_set_t *set = &self->sets[op->set];
+    if (op->bytes < 0 || op->bytes >= INT64_C(1) << 46)
+        fab_problems_add(problems, "row %" PRId64 ": bytes: found %" PRId64 ", allowed 0 to 2^46", row, op->bytes);
+    if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= FAB_NEVER / 1024 || op->delay_ps >= FAB_NEVER / 1024)
+        fab_problems_add(problems, "row %" PRId64 ": duration_ps, delay_ps: found %" PRId64 " and %" PRId64 ", allowed 0 to 2^52",
+                         row, op->duration_ps, op->delay_ps);
+    const bool rooted = op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE;
+    const bool paired = op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV;
+    if (peer_count != (paired ? set->count : rooted ? 1u : 0u))
+        fab_problems_add(problems, "row %" PRId64 ": peer: found %u entries for a %s of %u ranks", row, peer_count,
+                         kind_names[op->kind], set->count);
+    if (op->split_count) {
+        const uint64_t n = set->count;
+        if (op->kind != FAB_OP_ALL_TO_ALL || (op->split_count != n && op->split_count != n * n))
+            fab_problems_add(problems, "row %" PRId64 ": splits: found %u entries for a %s of %u ranks", row, op->split_count,
+                             kind_names[op->kind], set->count);
+        for (uint32_t i = 0; i < op->split_count; i++)
+            if (self->splits[op->first_split + i] < 0) {
+                fab_problems_add(problems, "row %" PRId64 ": splits: found %" PRId64, row, self->splits[op->first_split + i]);
+                break;
+            }
+    }
+}
+
+static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *problems)
+{
+    set_builder_t builder = {0};
+    uint32_t most = 0;
+    for (int64_t i = 0; i < t->op_count; i++) {
+        const uint32_t n = (uint32_t)(t->rank_offset[i + 1] - t->rank_offset[i]);
+        most = n > most ? n : most;
+    }
+    int code = FAB_E_MEMORY;
+    builder.scratch = malloc(((size_t)most + 1) * sizeof *builder.scratch);
+    if (fab_map_init(&builder.by_hash, (uint64_t)t->op_count) || !builder.scratch)
+        goto out;
+    uint64_t instances = 0;
+    code = FAB_OK;
+    for (int64_t i = 0; i < t->op_count; i++) {
+        fab_op_t *op = &self->ops[i];
+        const uint32_t count = (uint32_t)(t->rank_offset[i + 1] - t->rank_offset[i]);
+        const uint32_t peer_count = (uint32_t)(t->peer_offset[i + 1] - t->peer_offset[i]);
+        *op = (fab_op_t){
+            .id = t->id[i],
+            .bytes = t->bytes[i],
+            .duration_ps = t->duration_ps[i],
+            .delay_ps = t->delay_ps[i],
+            .tag = t->tag[i],
+            .first_split = (uint64_t)(t->split_offset[i] - t->split_offset[0]),
+            .split_count = (uint32_t)(t->split_offset[i + 1] - t->split_offset[i]),
+            .first_instance = (uint32_t)instances,
+            .peer_first = (uint32_t)(t->peer_offset[i] - t->peer_offset[0]),
+            .stream = t->stream[i],
+            .kind = (uint8_t)t->kind[i],
+        };
+        instances += count;
+        if (t->kind[i] < 0 || t->kind[i] >= FAB_OP_KINDS || count == 0 || t->stream[i] < -1) {
+            fab_problems_add(problems, "row %" PRId64 ": kind %d of %u ranks in stream %d is not an operation of this core", i,
+                             t->kind[i], count, t->stream[i]);
+            code = FAB_E_TRACE;
+            continue;
+        }
+        const int set_code = set_of(self, &builder, &t->ranks[t->rank_offset[i]], count, i, problems, &op->set);
+        if (set_code) {
+            code = set_code;
+            continue;
+        }
+        check_op(self, op, peer_count, i, problems);
+        if (peer_count && (op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE)) {
+            op->root = fab_program_position(self, op->set, (uint32_t)t->peers[t->peer_offset[i]]);
+            if (op->root == FAB_NONE)
+                fab_problems_add(problems, "row %" PRId64 ": peer: root %d is not one of the ranks", i, t->peers[t->peer_offset[i]]);
+        }
+        self->send_count += op->kind == FAB_OP_SEND ? count : 0;
+    }
+    if (instances >= FAB_NONE) {
+        fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances, FAB_NONE - 1);
+        code = FAB_E_LIMIT;
+    }
+    self->instance_count = (uint32_t)instances;
+    if (problems->count && !code)
+        code = FAB_E_TRACE;
+out:
+    fab_map_free(&builder.by_hash);
+    free(builder.scratch);
+    return code;
+}
+
+/* ---- what waits for what ------------------------------------------------------------------------ */
+
+/* Adds one to the wait of every instance of `op` whose rank is in `before`; false: no rank is in both. */
+static bool add_waits(fab_program_t *self, const fab_op_t *before, const fab_op_t *op)
+{
+    const fab_set_t *set = &self->sets[op->set];
+    bool shared = false;
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (before->set != op->set && fab_program_position(self, before->set, self->ranks[set->first + i]) == FAB_NONE)
+            continue;
+        self->instance_wait[op->first_instance + i]++;
+        shared = true;
+    }
+    return shared;
+}
+
+static int fill_after(fab_program_t *self, const fab_table_t *t, fab_problems_t *problems)
+{
+    int code = FAB_E_MEMORY;
+    fab_map_t by_id = {0};
+    const uint64_t edges = (uint64_t)(t->after_offset[t->op_count] - t->after_offset[0]);
+    uint32_t *from = malloc((edges + 1) * sizeof *from);
+    uint32_t *fill = NULL;
+    if (!from || fab_map_init(&by_id, (uint64_t)t->op_count))
+        goto out;
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        uint32_t *slot = fab_map_at(&by_id, (uint64_t)self->ops[i].id);
+        if (*slot != FAB_NONE)
+            fab_problems_add(problems, "row %u: id: %" PRId64 " is also the id of row %u", i, self->ops[i].id, *slot);
+        else
+            *slot = i;
+    }
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        for (int32_t e = t->after_offset[i]; e < t->after_offset[i + 1]; e++) {
+            const int64_t at = e - t->after_offset[0];
+            uint32_t *before = fab_map_at(&by_id, (uint64_t)t->after[e]);
+            from[at] = *before;
+            if (*before == FAB_NONE) {
+                fab_problems_add(problems, "row %u: after: no operation has the id %" PRId64, i, t->after[e]);
+                continue;
+            }
+            self->after_first[*before + 1]++;
+            if (!add_waits(self, &self->ops[*before], &self->ops[i]))
+                fab_problems_add(problems, "row %u: after: shares no rank with the operation %" PRId64, i, t->after[e]);
+        }
+    }
+    if (problems->count) {
+        code = FAB_E_TRACE;
+        goto out;
+    }
+    for (uint32_t i = 0; i < self->op_count; i++)
+        self->after_first[i + 1] += self->after_first[i];
+    self->after_ops = malloc((edges + 1) * sizeof *self->after_ops);
+    fill = malloc(((size_t)self->op_count + 1) * sizeof *fill);
+    if (!self->after_ops || !fill)
+        goto out;
+    memcpy(fill, self->after_first, ((size_t)self->op_count + 1) * sizeof *fill);
+    for (uint32_t i = 0; i < self->op_count; i++)
+        for (int32_t e = t->after_offset[i]; e < t->after_offset[i + 1]; e++)
+            self->after_ops[fill[from[e - t->after_offset[0]]]++] = i;
+    code = FAB_OK;
+out:
+    fab_map_free(&by_id);
+    free(from);
+    free(fill);
+    return code;
+}
+
+static int fill_streams(fab_program_t *self)
+{
+    fab_map_t newest = {0}; /* by rank and stream */
+    uint64_t streamed = 0;
+    for (uint32_t i = 0; i < self->op_count; i++)
+        streamed += self->ops[i].stream >= 0 ? self->sets[self->ops[i].set].count : 0;
+    if (fab_map_init(&newest, streamed))
+        return FAB_E_MEMORY;
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        const fab_op_t *op = &self->ops[i];
+        const fab_set_t *set = &self->sets[op->set];
+        for (uint32_t p = 0; p < set->count; p++) {
+            const uint32_t instance = op->first_instance + p;
+            self->instance_op[instance] = i;
+            self->instance_next[instance] = FAB_NONE;
+            if (op->stream < 0)
+                continue;
+            uint32_t *before = fab_map_at(&newest, (uint64_t)self->ranks[set->first + p] << 32 | (uint32_t)op->stream);
+            if (*before != FAB_NONE) {
+                self->instance_next[*before] = instance;
+                self->instance_wait[instance]++;
+            }
+            *before = instance;
+        }
+    }
+    fab_map_free(&newest);
+    return FAB_OK;
+}
+
+static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_problems_t *problems)
+{
+    for (uint32_t h = 0; h < self->net->host_count; h++)
+        self->host_rank[h] = FAB_NONE;
+    for (int32_t r = 0; r < self->rank_count; r++) {
+        const int32_t h = rank_host[r];
+        if (h < 0 || h >= (int32_t)self->net->host_count)
+            fab_problems_add(problems, "rank %d: is placed on host %d, hosts are 0 to %u", r, h, self->net->host_count - 1);
+        else if (self->host_rank[h] != FAB_NONE)
+            fab_problems_add(problems, "rank %d: is placed on host %d, where rank %u is", r, h, self->host_rank[h]);
+        else
+            self->host_rank[h] = (uint32_t)r;
+        self->rank_host[r] = (uint32_t)h;
+    }
+    return problems->count ? FAB_E_CONFIG : FAB_OK;
+}
+
+int fab_program_compile(const fab_net_t *net, const fab_setting_t *settings, int32_t setting_count, const fab_table_t *t,
+                        const int32_t *rank_host, int32_t rank_count, const char *const names[FAB_OP_KINDS],
+                        fab_problems_t *problems, fab_program_t **program_out)
+{
+    if (t->op_count >= FAB_NONE) {
+        fab_problems_add(problems, "the trace has %" PRId64 " rows, allowed %u", t->op_count, FAB_NONE - 1);
+        return FAB_E_LIMIT;
+    }
+    fab_program_t *self = calloc(1, sizeof *self);
+    if (!self)
+        return FAB_E_MEMORY;
+    const size_t n = (size_t)t->op_count;
+    const size_t ranks = (size_t)(t->rank_offset[n] - t->rank_offset[0]);
+    const size_t peers = (size_t)(t->peer_offset[n] - t->peer_offset[0]);
+    const size_t splits = (size_t)(t->split_offset[n] - t->split_offset[0]);
+    self->net = net;
+    self->op_count = (uint32_t)n;
+    self->rank_count = rank_count;
+    self->ops = calloc(n + 1, sizeof *self->ops);
+    self->sets = calloc(n + 1, sizeof *self->sets);
+    self->ranks = calloc(ranks + 1, sizeof *self->ranks);
+    self->sorted = calloc(ranks + 1, sizeof *self->sorted);
+    self->peers = malloc((peers + 1) * sizeof *self->peers);
+    self->splits = malloc((splits + 1) * sizeof *self->splits);
+    self->after_first = calloc(n + 2, sizeof *self->after_first);
+    self->instance_op = malloc((ranks + 1) * sizeof *self->instance_op);
+    self->instance_next = malloc((ranks + 1) * sizeof *self->instance_next);
+    self->instance_wait = calloc(ranks + 1, sizeof *self->instance_wait);
+    self->rank_host = calloc((size_t)rank_count + 1, sizeof *self->rank_host);
+    self->host_rank = malloc(net->host_count * sizeof *self->host_rank);
+    int code = FAB_E_MEMORY;
+    if (!self->ops || !self->sets || !self->ranks || !self->sorted || !self->peers || !self->splits || !self->after_first ||
+        !self->instance_op || !self->instance_next || !self->instance_wait || !self->rank_host || !self->host_rank)
+        goto out;
+    memcpy(self->peers, t->peers + t->peer_offset[0], peers * sizeof *self->peers);
+    memcpy(self->splits, t->splits + t->split_offset[0], splits * sizeof *self->splits);
+    if ((code = choose_algorithms(self, names, settings, setting_count, problems)) ||
+        (code = place_ranks(self, rank_host, problems)) || (code = fill_ops(self, t, problems)) ||
+        (code = fill_streams(self)) || (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
+        goto out;
+    self->memory_bytes += (int64_t)(n * (sizeof *self->ops + sizeof *self->sets + 4) + ranks * 20 + peers * 4 + splits * 8);
+    *program_out = self;
+    self = NULL;
+out:
+    fab_program_free(self);
+    return code;
+}
+
+void fab_program_free(fab_program_t *self)
+{
+    if (!self)
+        return;
+    free(self->ops);
+    free(self->sets);
+    free(self->ranks);
+    free(self->sorted);
+    free(self->peers);
+    free(self->splits);
+    free(self->after_first);
+    free(self->after_ops);
+    free(self->instance_op);
+    free(self->instance_next);
+    free(self->instance_wait);
+    free(self->match);
+    free(self->qpn);
+    free(self->rank_host);
+    free(self->host_rank);
+    free(self->connections.tx_first);
+    free(self->connections.rx_first);
+    free(self->connections.tx_dst);
+    free(self->connections.tx_qpn);
+    free(self->connections.tx_lane);
+    free(self->connections.rx_src);
+    free(self->connections.rx_qpn);
+    free(self);
+}
+
+void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out)
+{
+    *info_out = (fab_program_info_t){
+        .op_count = self->op_count,
+        .instance_count = self->instance_count,
+        .connection_count = self->connections.count,
+        .send_count = self->send_count,
+        .memory_bytes = self->memory_bytes,
+        .rank_count = self->rank_count,
+    };
+}
+
+fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance)
+{
+    const fab_op_t *op = &self->ops[self->instance_op[instance]];
+    const uint32_t count = self->sets[op->set].count;
+    return (fab_coll_t){
+        .kind = op->kind,
+        .count = count,
+        .position = instance - op->first_instance,
+        .root = op->root,
+        .bytes = op->bytes,
+        .splits = op->split_count ? &self->splits[op->first_split] : NULL,
+        .splits_by_sender = op->split_count > count,
+        .values = self->algorithm_values[op->kind],
+    };
+}

@@ -1,0 +1,1 @@
+"""The compiled core: ``engine`` is its only module."""

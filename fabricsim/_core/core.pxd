@@ -1,0 +1,134 @@
+# Mirrors csrc/include/fabricsim.h, and nothing else.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "fabricsim.h" nogil:
+    ctypedef bint bool "bool"
+    enum:
+        FAB_OK
+        FAB_E_MEMORY
+        FAB_E_CONFIG
+        FAB_E_TOPOLOGY
+        FAB_E_TRACE
+        FAB_E_DEADLOCK
+        FAB_E_LIMIT
+        FAB_E_TRANSPORT
+        FAB_E_INTERNAL
+        FAB_OP_KINDS
+        FAB_PROBLEMS_KEPT
+
+    const char *fab_error_name(int code)
+
+    ctypedef struct fab_problems_t:
+        int32_t count
+        char text[16384]
+
+    void fab_problems_clear(fab_problems_t *self)
+
+    ctypedef struct fab_param_t:
+        const char *name
+        const char *unit
+        int64_t preset, least, most
+        const char *meaning
+        const char *source
+
+    ctypedef struct fab_impl_t:
+        const char *room
+        const char *impl
+        const char *summary
+        const fab_param_t *params
+        uint32_t kinds
+
+    const fab_impl_t *const fab_implementations[]
+
+    ctypedef struct fab_setting_t:
+        const char *room
+        const char *impl
+        int32_t count
+        const char *const *names
+        const int64_t *values
+
+    ctypedef struct fab_topology_t:
+        int32_t host_count, switch_count, cable_count
+        const int32_t *cable_a
+        const int32_t *cable_b
+        const int64_t *cable_rate_mbps
+        const int64_t *cable_delay_ps
+        const int64_t *node_latency_ps
+
+    ctypedef struct fab_model_t:
+        pass
+
+    int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
+                      fab_problems_t *problems, fab_model_t **model_out)
+    void fab_model_free(fab_model_t *self)
+
+    ctypedef struct fab_model_info_t:
+        int64_t lookahead_ps
+        int32_t node_count, host_count, link_count, colour_count, arithmetic_switch_count
+        int64_t memory_bytes
+
+    void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
+
+    ctypedef struct fab_program_t:
+        pass
+
+    cdef struct ArrowArrayStream:
+        pass
+
+    int fab_program_from_arrow(const fab_model_t *model, ArrowArrayStream *stream, const int32_t *rank_host,
+                               int32_t rank_count, const char *const *algorithms, fab_problems_t *problems,
+                               fab_program_t **program_out)
+    void fab_program_free(fab_program_t *self)
+
+    ctypedef struct fab_program_info_t:
+        int64_t op_count, instance_count, connection_count, send_count, memory_bytes
+        int32_t rank_count
+
+    void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out)
+
+    ctypedef struct fab_run_t:
+        pass
+
+    ctypedef struct fab_run_options_t:
+        uint64_t seed
+        int32_t threads
+        bool record_packets
+        bool plain
+
+    int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fab_run_options_t *options,
+                    fab_problems_t *problems, fab_run_t **run_out)
+    void fab_run_free(fab_run_t *self)
+    int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out)
+
+    ctypedef struct fab_counters_t:
+        int64_t now_ps, end_ps
+        int64_t packets, packet_hops, drops, ecn_marks, pfc_pauses, pfc_resumes
+        int64_t acks, naks, cnps, retransmits, timeouts, duplicates, messages, windows, visits
+        int64_t done_instances, memory_bytes, ring_bytes_peak
+
+    void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
+    uint64_t fab_run_digest(const fab_run_t *self)
+    void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out,
+                     int64_t *end_ps_out)
+    void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out,
+                       int64_t *bytes_out, int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out)
+
+    ctypedef struct fab_link_stats_t:
+        int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps
+
+    void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
+
+    ctypedef struct fab_blocked_t:
+        int64_t op
+        int32_t rank, waits_for, state
+
+    int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64_t limit)
+
+    ctypedef struct fab_arrival_t:
+        int64_t when_ps
+        int32_t link, dst, connection
+        uint32_t psn
+        uint16_t bytes
+        uint8_t kind, flags
+
+    int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit)

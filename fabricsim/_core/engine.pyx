@@ -1,0 +1,400 @@
+# cython: language_level=3
+"""The binding of the core: three classes, each one pointer. No algorithm here."""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
+from libc.stdlib cimport calloc, free
+
+cimport fabricsim._core.core as c
+
+import numpy as np
+
+from fabricsim.errors import ConfigError, DeadlockError, EngineError, InputError
+
+_KINDS = ("compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier",
+          "send", "recv")
+
+
+cdef object _lines(c.fab_problems_t *problems, int code):
+    lines = problems.text.decode("utf-8", "replace").splitlines()
+    if problems.count > c.FAB_PROBLEMS_KEPT:
+        lines.append(f"and {problems.count - c.FAB_PROBLEMS_KEPT} more")
+    return lines or [c.fab_error_name(code).decode()]
+
+
+cdef int check(int code, c.fab_problems_t *problems) except -1:
+    """Turn an error code and its lines into the exception of its family."""
+    if code == c.FAB_OK:
+        return 0
+    lines = _lines(problems, code)
+    if code == c.FAB_E_MEMORY:
+        raise MemoryError("; ".join(lines))
+    if code == c.FAB_E_CONFIG or code == c.FAB_E_TOPOLOGY:
+        raise ConfigError(lines)
+    if code == c.FAB_E_DEADLOCK:
+        raise DeadlockError(lines)
+    if code == c.FAB_E_TRACE:
+        raise InputError(lines)
+    raise EngineError("\n".join(lines))
+
+
+cdef object _text(const char *text):
+    return text.decode() if text != NULL else ""
+
+
+def implementations():
+    """Return the names of the implementations of every room: ``{"cc": ["none", "dcqcn"], ...}``."""
+    names = {}
+    cdef int i = 0
+    while c.fab_implementations[i] != NULL:
+        names.setdefault(_text(c.fab_implementations[i].room), []).append(_text(c.fab_implementations[i].impl))
+        i += 1
+    return names
+
+
+def summaries():
+    """Return ``(room, name, summary, kinds)`` of every implementation; kinds are a collective's operations."""
+    rows = []
+    cdef int i = 0
+    while c.fab_implementations[i] != NULL:
+        bits = c.fab_implementations[i].kinds
+        rows.append((_text(c.fab_implementations[i].room), _text(c.fab_implementations[i].impl),
+                     _text(c.fab_implementations[i].summary),
+                     [name for k, name in enumerate(_KINDS) if bits >> k & 1]))
+        i += 1
+    return rows
+
+
+def params():
+    """Return the parameters of every implementation as dicts: room, impl, name, unit, default, min, max, meaning, source."""
+    rows = []
+    cdef int i = 0, j
+    cdef const c.fab_param_t *p
+    while c.fab_implementations[i] != NULL:
+        j = 0
+        while c.fab_implementations[i].params[j].name != NULL:
+            p = &c.fab_implementations[i].params[j]
+            rows.append({"room": _text(c.fab_implementations[i].room), "impl": _text(c.fab_implementations[i].impl),
+                         "name": _text(p.name), "unit": _text(p.unit), "default": p.preset, "min": p.least, "max": p.most,
+                         "meaning": _text(p.meaning), "source": _text(p.source)})
+            j += 1
+        i += 1
+    return rows
+
+
+cdef class Model:
+    """A fabric, compiled and constant.
+
+    Parameters
+    ----------
+    n_hosts, n_switches
+        Hosts are nodes ``0 … n_hosts-1``, switches follow.
+    cable_a, cable_b
+        int32 arrays: the nodes that each full-duplex cable joins; directed links are ``2i`` (a to b) and ``2i+1``.
+    cable_rate_mbps, cable_delay_ps
+        int64 arrays: rate in Mb/s, propagation delay in ps.
+    node_latency_ps
+        int64 array over nodes: pipeline latency added to what enters a node.
+    settings
+        ``[(room, implementation, {parameter: int}), ...]``.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
+    """
+
+    cdef c.fab_model_t *ptr
+
+    def __cinit__(self, *, int n_hosts, int n_switches, cable_a, cable_b, cable_rate_mbps, cable_delay_ps,
+                  node_latency_ps, settings=()):
+        cdef const int32_t[::1] a = np.ascontiguousarray(cable_a, np.int32)
+        cdef const int32_t[::1] b = np.ascontiguousarray(cable_b, np.int32)
+        cdef const int64_t[::1] rate = np.ascontiguousarray(cable_rate_mbps, np.int64)
+        cdef const int64_t[::1] delay = np.ascontiguousarray(cable_delay_ps, np.int64)
+        cdef const int64_t[::1] latency = np.ascontiguousarray(node_latency_ps, np.int64)
+        if not (len(a) == len(b) == len(rate) == len(delay)) or len(latency) != n_hosts + n_switches:
+            raise ConfigError(["topology: the arrays of cables, or of nodes, differ in length"])
+        if not len(a):
+            raise ConfigError(["topology: no cable"])
+        cdef c.fab_topology_t topology
+        topology.host_count = n_hosts
+        topology.switch_count = n_switches
+        topology.cable_count = <int32_t>len(a)
+        topology.cable_a = &a[0]
+        topology.cable_b = &b[0]
+        topology.cable_rate_mbps = &rate[0]
+        topology.cable_delay_ps = &delay[0]
+        topology.node_latency_ps = &latency[0]
+        cdef _Settings own = _Settings(settings)
+        cdef c.fab_problems_t problems
+        c.fab_problems_clear(&problems)
+        check(c.fab_model_new(&topology, own.items, own.count, &problems, &self.ptr), &problems)
+
+    def __dealloc__(self):
+        c.fab_model_free(self.ptr)
+
+    def info(self):
+        """Return lookahead_ps, nodes, hosts, links, colours, arithmetic switches and memory."""
+        cdef c.fab_model_info_t info
+        c.fab_model_info(self.ptr, &info)
+        return info
+
+    @property
+    def lookahead_ps(self):
+        return self.info()["lookahead_ps"]
+
+    @property
+    def n_links(self):
+        return self.info()["link_count"]
+
+    @property
+    def n_colours(self):
+        return self.info()["colour_count"]
+
+
+cdef class _Settings:
+    """Settings as the core reads them; owns the memory."""
+
+    cdef c.fab_setting_t *items
+    cdef int32_t count
+    cdef list keep
+
+    def __cinit__(self, settings):
+        cdef int32_t i = 0, j
+        cdef const char **names
+        cdef int64_t *values
+        self.keep = []
+        self.items = <c.fab_setting_t *>calloc(len(settings) + 1, sizeof(c.fab_setting_t))
+        if self.items == NULL:
+            raise MemoryError
+        for room, impl, chosen in settings:
+            self.keep += [room.encode(), impl.encode()]
+            self.items[i].room = self.keep[-2]
+            self.items[i].impl = self.keep[-1]
+            names = <const char **>calloc(len(chosen) + 1, sizeof(char *))
+            values = <int64_t *>calloc(len(chosen) + 1, sizeof(int64_t))
+            self.items[i].names = names
+            self.items[i].values = values
+            self.count = i + 1
+            if names == NULL or values == NULL:
+                raise MemoryError
+            j = 0
+            for name, value in chosen.items():
+                self.keep.append(name.encode())
+                names[j] = self.keep[-1]
+                values[j] = value
+                j += 1
+            self.items[i].count = j
+            i += 1
+
+    def __dealloc__(self):
+        for i in range(self.count):
+            free(<void *>self.items[i].names)
+            free(<void *>self.items[i].values)
+        free(self.items)
+
+
+cdef class Program:
+    """What the ranks do, compiled against a model and constant.
+
+    Parameters
+    ----------
+    model
+        The fabric.
+    table
+        Anything with ``__arrow_c_stream__`` in the schema of ``fabricsim.trace.lower``.
+    rank_host
+        int32 array: the host of each rank.
+    algorithms
+        ``{kind: collective implementation}``; kinds left out use the core's defaults.
+
+    Raises
+    ------
+    InputError
+        With every problem found, by row.
+    """
+
+    cdef c.fab_program_t *ptr
+    cdef readonly Model model
+
+    def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None):
+        self.model = model
+        cdef const int32_t[::1] hosts = np.ascontiguousarray(rank_host, np.int32)
+        if not len(hosts):
+            raise InputError(["the program has no rank"])
+        capsule = table.__arrow_c_stream__()
+        cdef c.ArrowArrayStream *stream = <c.ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
+        cdef const char *names[16]
+        chosen = {kind: name.encode() for kind, name in (algorithms or {}).items()}
+        unknown = sorted(set(chosen) - set(_KINDS))
+        if unknown:
+            raise ConfigError([f"algorithms: unknown kind {kind}" for kind in unknown])
+        for i, kind in enumerate(_KINDS):
+            names[i] = <const char *>chosen[kind] if kind in chosen else NULL
+        cdef c.fab_problems_t problems
+        c.fab_problems_clear(&problems)
+        cdef int code
+        cdef int32_t count = <int32_t>len(hosts)
+        with nogil:
+            code = c.fab_program_from_arrow(model.ptr, stream, &hosts[0], count, names, &problems, &self.ptr)
+        check(code, &problems)
+
+    def __dealloc__(self):
+        c.fab_program_free(self.ptr)
+
+    def info(self):
+        """Return op_count, instance_count, connection_count, send_count, rank_count and memory_bytes."""
+        cdef c.fab_program_info_t info
+        c.fab_program_info(self.ptr, &info)
+        return info
+
+    @property
+    def n_ops(self):
+        return self.info()["op_count"]
+
+    @property
+    def n_instances(self):
+        return self.info()["instance_count"]
+
+    @property
+    def n_connections(self):
+        return self.info()["connection_count"]
+
+
+cdef class Run:
+    """A program running on a model; everything that changes.
+
+    Parameters
+    ----------
+    model, program
+        Kept alive by the run; other runs may share them.
+    seed
+        Of every random draw.
+    threads
+        1 to 64; any number gives the same result.
+    record_packets
+        Keep every packet's arrivals for ``packets()``; for small worlds.
+    plain
+        Use the plain reference windows instead of leapfrog: the same result, slower.
+    """
+
+    cdef c.fab_run_t *ptr
+    cdef readonly Model model
+    cdef readonly Program program
+
+    def __cinit__(self, Model model not None, Program program not None, *, seed=1, int threads=1,
+                  bint record_packets=False, bint plain=False):
+        if program.model is not model:
+            raise ConfigError(["run: the program was compiled for another model"])
+        self.model = model
+        self.program = program
+        cdef c.fab_run_options_t options
+        options.seed = seed
+        options.threads = threads
+        options.record_packets = record_packets
+        options.plain = plain
+        cdef c.fab_problems_t problems
+        c.fab_problems_clear(&problems)
+        check(c.fab_run_new(model.ptr, program.ptr, &options, &problems, &self.ptr), &problems)
+
+    def __dealloc__(self):
+        c.fab_run_free(self.ptr)
+
+    def step(self, until_ps=None):
+        """Run everything that happens before ``until_ps`` (all, if None); return whether nothing is left.
+
+        Raises
+        ------
+        DeadlockError
+            Nothing can happen any more, but operations have not ended; says who waits for whom.
+        EngineError
+            A connection gave up, or a limit was reached.
+        """
+        cdef int64_t until = INT64_MAX if until_ps is None else until_ps
+        cdef c.fab_problems_t problems
+        cdef c.bool finished = False
+        cdef int code
+        c.fab_problems_clear(&problems)
+        with nogil:
+            code = c.fab_run_step(self.ptr, until, &problems, &finished)
+        check(code, &problems)
+        return bool(finished)
+
+    def counters(self):
+        """Return the totals so far as a dict of int."""
+        cdef c.fab_counters_t counters
+        c.fab_run_counters(self.ptr, &counters)
+        return counters
+
+    @property
+    def now_ps(self):
+        return self.counters()["now_ps"]
+
+    @property
+    def done_ops(self):
+        return self.counters()["done_instances"]
+
+    @property
+    def total_ops(self):
+        return self.program.info()["instance_count"]
+
+    @property
+    def digest(self):
+        """16 hex digits over every operation's times and every link's counts."""
+        return f"{c.fab_run_digest(self.ptr):016x}"
+
+    def ops(self):
+        """Return row, rank, start_ps, end_ps of every operation on every rank; -1 where it has not happened."""
+        n = self.program.info()["instance_count"]
+        row, start, end = (np.empty(max(n, 1), np.int64) for _ in range(3))
+        rank = np.empty(max(n, 1), np.int32)
+        cdef int64_t[::1] row_v = row, start_v = start, end_v = end
+        cdef int32_t[::1] rank_v = rank
+        c.fab_run_ops(self.ptr, &row_v[0], &rank_v[0], &start_v[0], &end_v[0])
+        return {"row": row[:n], "rank": rank[:n], "start_ps": start[:n], "end_ps": end[:n]}
+
+    def sends(self):
+        """Return row, src, dst (ranks), bytes, start_ps, end_ps (acknowledged) and delivered_ps of every send."""
+        n = self.program.info()["send_count"]
+        row, size, start, end, delivered = (np.empty(max(n, 1), np.int64) for _ in range(5))
+        src, dst = (np.empty(max(n, 1), np.int32) for _ in range(2))
+        cdef int64_t[::1] row_v = row, size_v = size, start_v = start, end_v = end, delivered_v = delivered
+        cdef int32_t[::1] src_v = src, dst_v = dst
+        c.fab_run_sends(self.ptr, &row_v[0], &src_v[0], &dst_v[0], &size_v[0], &start_v[0], &end_v[0], &delivered_v[0])
+        return {"row": row[:n], "src": src[:n], "dst": dst[:n], "bytes": size[:n], "start_ps": start[:n],
+                "end_ps": end[:n], "delivered_ps": delivered[:n]}
+
+    def links(self):
+        """Return the counts of every directed link, in the topology's order, as int64 arrays."""
+        names = ("packets", "bytes", "ecn_marks", "drops", "pauses", "paused_ps", "max_queue_bytes", "busy_ps")
+        table = np.empty((self.model.info()["link_count"], len(names)), np.int64)
+        cdef int64_t[:, ::1] view = table
+        c.fab_run_links(self.ptr, <c.fab_link_stats_t *>&view[0, 0])
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
+
+    def blocked(self, limit=20):
+        """Return up to ``limit`` operations that have not ended: row, rank, waits_for (rank or -1), why."""
+        cdef c.fab_blocked_t *items = <c.fab_blocked_t *>calloc(limit + 1, sizeof(c.fab_blocked_t))
+        if items == NULL:
+            raise MemoryError
+        try:
+            n = min(c.fab_run_blocked(self.ptr, items, limit), limit)
+            return [{"row": items[i].op, "rank": items[i].rank, "waits_for": items[i].waits_for,
+                     "why": (f"waits for rank {items[i].waits_for}" if items[i].waits_for >= 0
+                             else "waits for messages of its collective" if items[i].state
+                             else "waits for operations before it")} for i in range(n)]
+        finally:
+            free(items)
+
+    def packets(self):
+        """Return the recorded arrivals as a structured array, ordered by time and link."""
+        dtype = np.dtype([("when_ps", "i8"), ("link", "i4"), ("dst", "i4"), ("connection", "i4"), ("psn", "u4"),
+                          ("bytes", "u2"), ("kind", "u1"), ("flags", "u1")], align=True)
+        if dtype.itemsize != sizeof(c.fab_arrival_t):
+            raise EngineError("the layout of recorded arrivals differs from the core's")
+        n = c.fab_run_arrivals(self.ptr, NULL, -1)
+        rows = np.empty(n + 1, dtype)
+        cdef char[::1] view = rows.view(np.int8).reshape(-1)
+        c.fab_run_arrivals(self.ptr, <c.fab_arrival_t *>&view[0], n)
+        return rows[:n]
