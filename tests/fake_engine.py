@@ -7,18 +7,15 @@ front of the house (slices, results, analysis, command line) is tested without p
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 import types
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from fabricsim._core.engine import implementations, params, summaries
 
 from fabricsim.errors import DeadlockError
 from fabricsim.trace import KINDS
-
-sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
 SECONDS_PER_STEP = 0.0
 
@@ -187,34 +184,9 @@ class Run:
         ]
 
 
-def implementations():
-    from cluster_table import ROOMS
-
-    return ROOMS
-
-
-def params():
-    from cluster_table import ROWS
-
-    return [
-        {
-            "room": room,
-            "impl": impl,
-            "name": name,
-            "unit": name.rsplit("_", 1)[-1],
-            "default": default,
-            "min": least,
-            "max": most,
-            "meaning": f"meaning of {name}",
-            "source": "a source",
-        }
-        for room, impl, name, default, least, most in ROWS
-    ]
-
-
 def as_module():
     """Return this stand-in as the module ``fabricsim._core.engine``."""
     module = types.ModuleType("fabricsim._core.engine")
-    for value in (Model, Program, Run, implementations, params):
+    for value in (Model, Program, Run, implementations, params, summaries):
         setattr(module, value.__name__, value)
     return module

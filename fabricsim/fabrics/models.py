@@ -184,6 +184,9 @@ class Collectives(BaseModel):
                     issues.append((loc, text, name))
                 elif name not in known:
                     issues.append((loc, unknown_name("algorithm", name, known), name))
+                elif name not in table.collectives.get(key, known):
+                    able = ", ".join(table.collectives[key])
+                    issues.append((loc, f"found {name!r}, which does no {key}; allowed: {able}", name))
                 else:
                     algorithms[key] = name
             elif key in known:

@@ -147,16 +147,23 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ParameterTable:
-    """What the core implements: the names of each room, and the parameters of each name."""
+    """What the core implements: the names of each room, and the parameters of each name.
+
+    ``collectives`` holds the algorithms of each kind of collective, as the core lists them.
+    """
 
     implementations: Mapping[str, tuple[str, ...]]
     parameters: Mapping[tuple[str, str], Mapping[str, Parameter]] = field(repr=False)
+    collectives: Mapping[str, tuple[str, ...]] = field(repr=False, default_factory=dict)
 
     @classmethod
     def from_engine(
-        cls, implementations: Mapping[str, Iterable[str]], params: Iterable[Mapping[str, Any]]
+        cls,
+        implementations: Mapping[str, Iterable[str]],
+        params: Iterable[Mapping[str, Any]],
+        summaries: Iterable[tuple[str, str, str, Iterable[str]]] = (),
     ) -> ParameterTable:
-        """Build the table from what ``engine.implementations()`` and ``engine.params()`` return."""
+        """Build the table from what the engine's functions of the same names return."""
         rooms = {room: tuple(names) for room, names in implementations.items()}
         tables: dict[tuple[str, str], dict[str, Parameter]] = {
             (room, name): {} for room, names in rooms.items() for name in names
@@ -174,7 +181,11 @@ class ParameterTable:
                 source=row["source"],
             )
             tables.setdefault((parameter.room, parameter.impl), {})[parameter.name] = parameter
-        return cls(rooms, tables)
+        algorithms: dict[str, tuple[str, ...]] = {}
+        for room, name, _, kinds in summaries:
+            for kind in kinds if room == "coll" else ():
+                algorithms[kind] = (*algorithms.get(kind, ()), name)
+        return cls(rooms, tables, algorithms)
 
     def of(self, room: str, impl: str) -> Mapping[str, Parameter]:
         """Return the parameters of one implementation by full name; empty when it has none."""
@@ -198,7 +209,7 @@ def parameter_table() -> ParameterTable:
         import fabricsim._core.engine as engine
     except ImportError as error:
         raise EngineError(f"the compiled core of fabricsim cannot be loaded: {error}") from error
-    return ParameterTable.from_engine(engine.implementations(), engine.params())
+    return ParameterTable.from_engine(engine.implementations(), engine.params(), engine.summaries())
 
 
 def short_names(full_names: Iterable[str]) -> dict[str, str]:

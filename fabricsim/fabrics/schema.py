@@ -148,20 +148,21 @@ def _integer(parameter: Parameter) -> Schema:
 
 def _collectives(table: ParameterTable) -> Schema:
     names = list(table.implementations.get("coll", ()))
-    choice: Schema = {
-        "oneOf": [
-            {"enum": names},
-            {
-                "type": "object",
-                "properties": {"algorithm": {"enum": names}},
-                "required": ["algorithm"],
-                "additionalProperties": False,
-            },
-        ]
-    }
-    properties: Schema = {
-        kind: {**choice, "description": f"algorithm of {kind}"} for kind in COLLECTIVE_KINDS
-    }
+    properties: Schema = {}
+    for kind in COLLECTIVE_KINDS:
+        able = list(table.collectives.get(kind, names))
+        properties[kind] = {
+            "description": f"algorithm of {kind}",
+            "oneOf": [
+                {"enum": able},
+                {
+                    "type": "object",
+                    "properties": {"algorithm": {"enum": able}},
+                    "required": ["algorithm"],
+                    "additionalProperties": False,
+                },
+            ],
+        }
     for name in names:
         properties[name] = {
             "type": "object",

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from cluster_table import table_for_tests
 
-import fabricsim.fabrics
 from fabricsim.cluster import Cluster
 from fabricsim.errors import ConfigError
 from fabricsim.platforms import preset_path
@@ -21,12 +19,6 @@ QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 GOOD = preset_path("leaf-spine-64-400g-roce").read_bytes()
 TOPOLOGY = b"4 2 4\n2 3\n0 2 100Gbps 1us 0\n1 3 100Gbps 1us 0\n2 3 400Gbps 1us 0\n2 3 400Gbps 1us 0\n"
-
-
-@pytest.fixture(autouse=True)
-def _table(monkeypatch):
-    table = table_for_tests()
-    monkeypatch.setattr(fabricsim.fabrics, "parameter_table", lambda: table)
 
 
 def load(path: Path, content: bytes):

@@ -6,7 +6,6 @@ import tomllib
 
 import numpy as np
 import pytest
-from cluster_table import table_for_tests
 
 import fabricsim.fabrics
 from fabricsim.cluster import Cluster
@@ -16,12 +15,6 @@ from fabricsim.fabrics.toml import key_lines, write_toml
 from fabricsim.platforms import list_platforms, preset_names
 
 STAR = {"kind": "star", "hosts": 4, "rate": "100Gbps", "latency": "1us"}
-
-
-@pytest.fixture(autouse=True)
-def _table(monkeypatch):
-    table = table_for_tests()
-    monkeypatch.setattr(fabricsim.fabrics, "parameter_table", lambda: table)
 
 
 def star(**sections) -> Cluster:
@@ -111,10 +104,14 @@ def test_settings_hold_every_parameter_of_the_chosen_models():
 
 def test_collectives():
     cluster = star(
-        collectives={"all_reduce": {"algorithm": "tree"}, "broadcast": "ring", "ring": {"step": "2us"}}
+        collectives={
+            "all_reduce": {"algorithm": "tree"},
+            "reduce_scatter": "pairwise",
+            "ring": {"step": "2us"},
+        }
     )
     assert cluster.algorithms()["all_reduce"] == "tree"
-    assert cluster.algorithms()["broadcast"] == "ring"
+    assert cluster.algorithms()["reduce_scatter"] == "pairwise"
     assert cluster.algorithms()["all_to_all"] == "pairwise"
     ring = next(v for room, impl, v in cluster.settings() if (room, impl) == ("coll", "ring"))
     assert ring["step_ps"] == 2_000_000
@@ -405,3 +402,13 @@ def test_written_toml_reads_back():
         "table": {"a b": 1, "inner": {"x": "y"}, "empty": {}},
     }
     assert tomllib.loads(write_toml(data)) == data
+
+
+def test_an_algorithm_that_does_not_do_a_kind_is_told_with_its_place():
+    with pytest.raises(ConfigError) as caught:
+        star(collectives={"all_gather": "tree", "barrier": {"algorithm": "ring"}})
+    text = str(caught.value)
+    assert "collectives.all_gather: found 'tree', which does no all_gather; allowed: ring, pairwise" in text
+    assert (
+        "collectives.barrier.algorithm: found 'ring', which does no barrier; allowed: dissemination" in text
+    )
