@@ -62,20 +62,32 @@ def members(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> Iter
     A trailing ``.gz`` is unpacked and left out of the name that `wanted` sees.  A path that does not exist
     is a prefix: the files beside it whose names begin with it.  Raises InputError on damage.
     """
+    root = Path(path) if Path(path).is_dir() else Path(path).parent
+    for file in files_of(path, wanted):
+        if file.name.lower().endswith(_ARCHIVES):
+            yield from _archive(file, wanted)
+        else:
+            yield str(file.relative_to(root)), _read(file)
+
+
+def files_of(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> list[Path]:
+    """The files on disk that `members` reads, archives too; raises InputError when there is no such path."""
     place = Path(path)
     if place.is_dir():
-        yield from _folder(sorted(p for p in place.rglob("*") if p.is_file()), place, wanted)
+        found = sorted(p for p in place.rglob("*") if p.is_file())
     elif place.is_file():
-        if place.name.lower().endswith(_ARCHIVES):
-            yield from _archive(place, wanted)
-        elif wanted(bare(place.name)):
-            yield place.name, _read(place)
+        found = [place]
     else:
         beside = sorted(place.parent.glob(glob_escape(place.name) + ".*")) if place.name else []
         found = [p for p in beside if p.is_file()]
         if not found:
             raise fail(str(path), "no such file, folder or prefix of files")
-        yield from _folder(found, place.parent, wanted)
+
+    def is_read(file: Path) -> bool:
+        archive = file.name.lower().endswith(_ARCHIVES)
+        return archive or (wanted(bare(file.name)) and (file == place or not file.name.startswith("._")))
+
+    return [file for file in found if is_read(file)]
 
 
 def glob_escape(name: str) -> str:
@@ -86,14 +98,6 @@ def glob_escape(name: str) -> str:
 def bare(name: str) -> str:
     """A file's name without a trailing .gz."""
     return name[:-3] if name.lower().endswith(".gz") else name
-
-
-def _folder(files: list[Path], root: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    for file in files:
-        if file.name.lower().endswith(_ARCHIVES):
-            yield from _archive(file, wanted)
-        elif not file.name.startswith("._") and wanted(bare(file.name)):
-            yield str(file.relative_to(root)), _read(file)
 
 
 def _read(file: Path) -> bytes:

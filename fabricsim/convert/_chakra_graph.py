@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabricsim.convert import ConvertReport, _collectives
@@ -40,6 +41,7 @@ def build(
     known: Mapping[str, tuple[int, ...]],
     world: int | None,
     deps: str,
+    sources: Sequence[Path],
     notes: Notes,
 ) -> ConvertReport:
     """The trace of one Chakra graph a rank; see chakra.py for the rules and the errors."""
@@ -81,7 +83,9 @@ def build(
     if not calls and not messages:
         notes.warn("no communication is left: no node has both a comm_type and a comm_size")
     counts = {"ranks": world, "files": len(files), "nodes": sum(len(f.nodes) for f in files)}
-    provenance = {"generator": "fabricsim convert chakra", "source": where, **counts}
+    from fabricsim.trace import make_provenance
+
+    provenance = make_provenance("convert chakra", source=sources, **counts)
     return rows.finish(rows.order(priority), notes, where, provenance, counts)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabricsim.convert import ConvertReport, _collectives
@@ -180,6 +182,7 @@ def build(
     where: str,
     world: int,
     gap_ns: int,
+    sources: Sequence[Path],
     notes: Notes,
 ) -> ConvertReport:
     """The trace of all ranks; `calls` says of every communication kernel what it is (None: compute)."""
@@ -225,7 +228,9 @@ def build(
     }
     if not counts["communication_kernels"]:
         notes.warn("no communication kernels in the capture")
-    provenance = {"generator": "fabricsim convert kineto", "source": where, "gap_ns": gap_ns, **counts}
+    from fabricsim.trace import make_provenance
+
+    provenance = make_provenance("convert kineto", source=sources, gap_ns=gap_ns, **counts)
     return rows.finish(rows.order(priority), notes, where, provenance, counts)
 
 

@@ -52,6 +52,7 @@ from fabricsim.convert._captures import (
     Notes,
     bare,
     fail,
+    files_of,
     members,
     option_count,
     parse_json,
@@ -159,9 +160,9 @@ def convert(
     known = read_groups(groups)
     notes = Notes()
     found = [(name, data) for name, data in members(path, _is_candidate) if _is_chakra(name, data, notes)]
-    files = [_rank_file(name, data) for name, data in _of_prefix(found, prefix, str(path))]
-    files = _assign_ranks(files, str(path), world, notes)
-    return build(files, str(path), known, world, deps, notes)
+    captures = [_rank_file(name, data) for name, data in _of_prefix(found, prefix, str(path))]
+    captures = _assign_ranks(captures, str(path), world, notes)
+    return build(captures, str(path), known, world, deps, files_of(path, _is_candidate), notes)
 
 
 def _of_prefix(found: list[tuple[str, bytes]], prefix: str | None, where: str) -> list[tuple[str, bytes]]:

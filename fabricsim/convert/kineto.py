@@ -67,6 +67,7 @@ from fabricsim.convert._captures import (
     bare,
     everyone,
     fail,
+    files_of,
     members,
     option_count,
     parse_json,
@@ -195,7 +196,10 @@ def convert(
         rank: _calls(capture, rank, job, known, records.get(rank), notes)
         for rank, capture in captures.items()
     }
-    return build(captures, calls, str(path), job, round(gap * 1000), notes)
+    sources = files_of(path, _is_candidate)
+    if et is not None:
+        sources += pytorch_et.sources(et)
+    return build(captures, calls, str(path), job, round(gap * 1000), sources, notes)
 
 
 def _is_candidate(name: str) -> bool:

@@ -30,6 +30,7 @@ from fabricsim.convert._captures import (
     bare,
     everyone,
     fail,
+    files_of,
     members,
     option_count,
     parse_json,
@@ -133,7 +134,9 @@ def convert(path: str | os.PathLike[str], *, world_size: int | None = None) -> C
         "files": len(captures),
         "waits": sum(c.waits for c in captures.values()),
     }
-    provenance = {"generator": "fabricsim convert pytorch-et", "source": str(path), **counts}
+    from fabricsim.trace import make_provenance
+
+    provenance = make_provenance("convert pytorch-et", source=sources(path), **counts)
     return rows.finish(rows.order(order), notes, str(path), provenance, counts)
 
 
@@ -193,6 +196,11 @@ def read(path: str | os.PathLike[str], notes: Notes) -> dict[int, RankRecords]:
             raise fail(capture.name, f"a second ET of rank {rank}, after {by_rank[rank].name}")
         by_rank[rank] = capture
     return dict(sorted(by_rank.items()))
+
+
+def sources(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that `read` reads."""
+    return files_of(path, _is_candidate)
 
 
 def _is_candidate(name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.metadata
 import io
 import os
 import stat
@@ -17,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import fabricsim
 from fabricsim.errors import ConfigError, EngineError, InputError, Problem, unknown_name
 from fabricsim.trace.schema import (
     COLUMNS,
@@ -66,20 +66,14 @@ def make_provenance(
     >>> sorted(make_provenance("gen llm", seed=1))
     ['fabricsim', 'generator', 'pyarrow', 'seed']
     """
-    made: dict[str, Any] = {"fabricsim": _version(), "generator": generator, "pyarrow": pa.__version__}
+    versions = {"fabricsim": fabricsim.__version__, "pyarrow": pa.__version__}
+    made: dict[str, Any] = {"generator": generator, **versions}
     if seed is not None:
         made["seed"] = seed
     if source is not None:
         paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         made["source"] = [{"file": Path(p).name, "sha256": _digest(p)} for p in paths]
     return made | more
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("fabricsim")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _digest(path: str | os.PathLike[str]) -> str:

@@ -144,3 +144,10 @@ def test_pytorch_et_with_process_groups(external_data: Path) -> None:
     assert detect(path) is FORMATS["pytorch-et"]
     report = convert(path)
     assert [(r["kind"], r["bytes"], r["ranks"]) for r in rows(report)] == [("all_gather", 8, [0, 1])] * 10
+
+
+def test_provenance_names_files_and_digests_but_no_folders(dlrm) -> None:
+    sources = dlrm.trace.provenance["source"]
+    assert [s["file"] for s in sources] == ["dlrm_kineto.tar.gz", "dlrm_pytorch_et.tar.gz"]
+    assert all(len(s["sha256"]) == 64 for s in sources)
+    assert "/" not in str(dlrm.trace.provenance)
