@@ -17,7 +17,7 @@ core = Extension(
     define_macros=[("_POSIX_C_SOURCE", "200809L"), ("CYTHON_TRACE", "0")],
     # -ffp-contract=off: no result may depend on whether a compiler fuses a multiply and an add.
     extra_compile_args=[
-        "-std=c11", "-O3", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-pthread",
+        "-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-pthread",
         *os.environ.get("FABRICSIM_CFLAGS", "").split(),
     ],
     extra_link_args=["-pthread"],

@@ -3,15 +3,16 @@
  * On a notification: target <- current, current <- current (1 - alpha/2), alpha <- (1-g) alpha + g. Without
  * one for the alpha timer: alpha <- (1-g) alpha. A timer T and a byte counter B count rounds of increase: fast
  * recovery while both are below F (current <- mean of current and target), hyper increase when both are above,
- * additive increase between. Two settings take it from the paper to what NICs and HPCC's simulator do:
- * decrease_timer (at most one cut in that time) and alpha_by_timer (alpha grows at most once an alpha timer). */
+ * additive increase between. Three settings take it from the paper to what NICs and HPCC's simulator do:
+ * decrease_timer (at most one cut in that time), alpha_by_timer (alpha grows at most once an alpha timer) and
+ * clamp_target. */
 #include "cc/cc.h"
 
 #include <string.h>
 
 enum {
     G_INVERSE, ALPHA_TIMER_PS, INCREASE_TIMER_PS, BYTE_COUNTER_BYTES, FAST_RECOVERY_COUNT, RATE_AI_MBPS,
-    RATE_HAI_MBPS, MIN_RATE_MBPS, DECREASE_TIMER_PS, ALPHA_BY_TIMER
+    RATE_HAI_MBPS, MIN_RATE_MBPS, DECREASE_TIMER_PS, ALPHA_BY_TIMER, CLAMP_TARGET
 };
 
 #define US INT64_C(1000000)
@@ -33,6 +34,8 @@ static const fab_param_t params[] = {
      "0: DCQCN, SIGCOMM 2015; 4 us: ConnectX default rate_reduce_monitor_period"},
     {"alpha_by_timer", "", 0, 0, 1, "1: alpha grows when the alpha timer ends with a notification in it; 0: at each notification",
      "0: DCQCN, SIGCOMM 2015; 1: HPCC's simulator"},
+    {"clamp_target", "", 1, 0, 1, "1: every cut brings the target down to the rate; 0: only the first after an increase does",
+     "1: DCQCN, SIGCOMM 2015; 0: ConnectX default clamp_tgt_rate, HPCC's simulator"},
     FAB_PARAM_END,
 };
 
@@ -80,7 +83,8 @@ static void decay_alpha(const int64_t *v, state_t *s, bool notified)
 
 static void cut(const int64_t *v, state_t *s, int64_t now_ps)
 {
-    s->target_kbps = s->current_kbps;
+    if (v[CLAMP_TARGET] || s->timer_rounds || s->byte_rounds)
+        s->target_kbps = s->current_kbps;
     set_rate(v, s, s->current_kbps - (int64_t)(((unsigned __int128)s->current_kbps * s->alpha) / (2 * (uint64_t)ALPHA_ONE)));
     s->cut_at_ps = now_ps;
     s->cut_waits = false;
@@ -119,7 +123,7 @@ static void advance(const int64_t *v, state_t *s, int64_t now_ps)
             cut(v, s, cut_ps);
         } else {
             s->timer_at_ps = timer_ps;
-            s->timer_rounds += s->timer_rounds < UINT16_MAX;
+            s->timer_rounds = (uint16_t)(s->timer_rounds + (s->timer_rounds < UINT16_MAX));
             increase(v, s);
         }
     }
@@ -136,7 +140,7 @@ static uint64_t on_send(const fab_cc_config_t *config, fab_cc_state_t *state, in
         s->bytes += bytes;
         if (s->bytes >= v[BYTE_COUNTER_BYTES]) {
             s->bytes -= v[BYTE_COUNTER_BYTES];
-            s->byte_rounds += s->byte_rounds < UINT16_MAX;
+            s->byte_rounds = (uint16_t)(s->byte_rounds + (s->byte_rounds < UINT16_MAX));
             increase(v, s);
         }
     }
@@ -150,8 +154,12 @@ static void on_cnp(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t
     if (!s->active) {
         s->active = true;
         s->alpha_at_ps = s->timer_at_ps = now_ps;
+        if (v[DECREASE_TIMER_PS]) /* the first notification starts the timer of the cuts */
+            s->cut_at_ps = now_ps;
     }
     advance(v, s, now_ps);
+    if (!s->notified && s->alpha < (uint32_t)v[G_INVERSE]) /* the timer slept: alpha had nothing left to lose */
+        s->alpha_at_ps += (now_ps - s->alpha_at_ps) / v[ALPHA_TIMER_PS] * v[ALPHA_TIMER_PS];
     if (now_ps >= s->cut_at_ps + v[DECREASE_TIMER_PS])
         cut(v, s, now_ps);
     else
@@ -165,7 +173,7 @@ static void on_cnp(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t
 }
 
 const fab_cc_ops_t fab_cc_dcqcn = {
-    .impl = {"cc", "dcqcn", "ECN-driven rate control of RoCEv2 NICs", params},
+    .impl = {"cc", "dcqcn", "ECN-driven rate control of RoCEv2 NICs", params, 0},
     .wants_cnp = true,
     .init = init,
     .on_send = on_send,

@@ -21,7 +21,7 @@ static void on_cnp(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t
 }
 
 const fab_cc_ops_t fab_cc_none = {
-    .impl = {"cc", "none", "line rate always", params},
+    .impl = {"cc", "none", "line rate always", params, 0},
     .init = init,
     .on_send = on_send,
     .on_cnp = on_cnp,

@@ -10,7 +10,7 @@
 #define FAB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FAB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FAB_INLINE static inline __attribute__((always_inline))
-#define FAB_NOINLINE __attribute__((noinline, cold))
+#define FAB_NOINLINE __attribute__((noinline))
 
 /* A time that no event has. Half the range, so that adding a delay to it cannot overflow. */
 #define FAB_NEVER (INT64_MAX / 2)

@@ -9,7 +9,7 @@
 typedef struct {
     bool pause;
     int64_t xoff_bytes;      /* 0: dynamic, by alpha */
-    int64_t xoff_alpha_ppm;
+    int64_t xoff_alpha_q16;
     int64_t xon_gap_bytes;
     int64_t headroom_bytes;  /* 0: computed from rate and delay */
 } fab_link_config_t;

@@ -3,4 +3,4 @@
 
 static const fab_param_t params[] = {FAB_PARAM_END};
 
-const fab_impl_t fab_link_lossy = {"link", "lossy", "no flow control; a full buffer drops", params};
+const fab_impl_t fab_link_lossy = {"link", "lossy", "no flow control; a full buffer drops", params, 0};

@@ -45,6 +45,12 @@ static inline uint32_t fab_queue_first_unsent(const fab_link_t *link, const fab_
     return begin_ps <= now_ps ? port->cursor + 1 : port->cursor;
 }
 
+/* Entry `at`, or the one behind the control packets waiting there. */
+static inline uint32_t fab_queue_after_control(const fab_link_t *link, const fab_port_t *port, uint32_t at)
+{
+    return port->control_end - at <= link->visible - at ? port->control_end : at;
+}
+
 /* Room for one more entry; the cursor must stand at now. */
 static inline bool fab_queue_room(fab_worker_t *worker, fab_link_t *link, fab_port_t *port)
 {
@@ -59,18 +65,23 @@ static inline void fab_queue_write(fab_link_t *link, fab_port_t *port, uint32_t 
         port->from[at & link->mask] = from;
 }
 
-/* Appends a visible entry that begins when the link is free. */
-static inline void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l,
-                                            fab_packet_t packet, uint16_t from, int64_t now_ps)
+/* Appends a visible entry, with some flags more, that begins when the link is free. */
+FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l,
+                                         const fab_packet_t *packet, uint32_t more_flags, uint16_t from, int64_t now_ps)
 {
     fab_link_t *link = &fabric->links[l];
     fab_port_t *port = &fabric->ports[l];
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
-    const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet.bytes);
+    const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
     const int64_t arrival_ps = (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
     const uint32_t at = link->visible;
+    fab_packet_t *slot = &link->ring[at & link->mask];
+    *slot = *packet;
+    slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
+    slot->psn_flags |= more_flags;
+    if (port->from)
+        port->from[at & link->mask] = from;
     link->busy_ps = end_ps;
-    packet.delta_ps = (uint32_t)(arrival_ps - link->last_ps);
     link->last_ps = arrival_ps;
     if (link->head == at) {
         fabric->heads[l] = arrival_ps;
@@ -78,8 +89,40 @@ static inline void fab_queue_append_visible(fab_worker_t *worker, const fab_fabr
     }
     if (port->cursor == at)
         port->cursor_ps = arrival_ps;
-    fab_queue_write(link, port, at, packet, from);
     link->visible = at + 1;
+}
+
+FAB_INLINE void fab_queue_move(fab_link_t *link, fab_port_t *port, uint32_t to, uint32_t from)
+{
+    link->ring[to & link->mask] = link->ring[from & link->mask];
+    if (port->from)
+        port->from[to & link->mask] = port->from[from & link->mask];
+}
+
+/* Moves the entries from `at` on up by one. */
+static inline void fab_queue_open_up(fab_link_t *link, fab_port_t *port, uint32_t at)
+{
+    for (uint32_t i = link->tail; i != at; i--)
+        fab_queue_move(link, port, i, i - 1);
+    link->tail++;
+}
+
+/* Opens a place before visible entry `at` by moving what is less: the entries on the wire or those in line.
+ * Returns the place. The receiver is not working now, so its head may move; the cursor, which stands at now, is
+ * not behind it. */
+static inline uint32_t fab_queue_open(fab_link_t *link, fab_port_t *port, uint32_t at)
+{
+    if (at - link->head > link->tail - at) {
+        fab_queue_open_up(link, port, at);
+        link->visible++;
+        return at;
+    }
+    for (uint32_t i = link->head; i != at; i++)
+        fab_queue_move(link, port, i - 1, i);
+    link->head--;
+    port->cursor--;
+    port->packets_before++; /* tail does not count this one */
+    return at - 1;
 }
 
 /* Appends a data packet to a paused link; the resume will give it its time. */
@@ -101,24 +144,26 @@ static inline void fab_queue_park(fab_worker_t *worker, const fab_fabric_t *fabr
 }
 
 /* Hands a data packet to the link, paused or not. The cursor may lag, as long as the ring has room. */
-static inline void fab_queue_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_packet_t packet,
-                                  uint16_t from, int64_t now_ps)
+FAB_INLINE void fab_queue_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, const fab_packet_t *packet,
+                               uint32_t more_flags, uint16_t from, int64_t now_ps)
 {
     fab_link_t *link = &fabric->links[l];
     fab_port_t *port = &fabric->ports[l];
     if (FAB_UNLIKELY(port->paused)) {
-        fab_queue_park(worker, fabric, l, packet, from);
+        fab_packet_t marked = *packet;
+        marked.psn_flags |= more_flags;
+        fab_queue_park(worker, fabric, l, marked, from);
         return;
     }
     if (FAB_UNLIKELY(!fab_queue_room(worker, link, port)))
         return;
-    fab_queue_append_visible(worker, fabric, l, packet, from, now_ps);
+    fab_queue_append_visible(worker, fabric, l, packet, more_flags, from, now_ps);
     link->tail++;
-    link->bytes += packet.bytes;
+    link->bytes += packet->bytes;
 }
 
-/* Puts a packet before the data not yet begun (but behind control packets waiting). The cursor must
- * stand at now. Works on a paused link too: a pause does not stop the control class. */
+/* Puts a packet before the data not yet begun: behind the control packets waiting, or, a pause frame, behind the
+ * pause frames waiting. The cursor must stand at now. Works on a paused link too: a pause does not stop these. */
 static inline void fab_queue_overtake(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_packet_t packet,
                                       int64_t now_ps)
 {
@@ -126,19 +171,20 @@ static inline void fab_queue_overtake(fab_worker_t *worker, const fab_fabric_t *
     fab_port_t *port = &fabric->ports[l];
     if (!fab_queue_room(worker, link, port))
         return;
+    const bool frame = fab_packet_kind(packet) >= FAB_PAUSE;
     uint32_t at = fab_queue_first_unsent(link, port, now_ps);
-    if ((int32_t)(port->control_end - at) > 0)
-        at = port->control_end;
-    for (uint32_t i = link->tail; i != at; i--) {
-        link->ring[i & link->mask] = link->ring[(i - 1) & link->mask];
-        if (port->from)
-            port->from[i & link->mask] = port->from[(i - 1) & link->mask];
-    }
-    link->tail++;
+    const uint32_t behind_control = fab_queue_after_control(link, port, at);
+    if (!frame)
+        at = behind_control;
+    while (at != link->visible && fab_packet_kind(link->ring[at & link->mask]) >= FAB_PAUSE)
+        at++;
+    const uint32_t overtaken = behind_control - at; /* control packets that a pause frame goes before */
     link->bytes += packet.bytes;
-    if (at == link->visible) {
-        fab_queue_append_visible(worker, fabric, l, packet, FAB_FROM_NOWHERE, now_ps);
+    if (at == link->visible) { /* nothing in line but what is paused */
+        fab_queue_open_up(link, port, at);
+        fab_queue_append_visible(worker, fabric, l, &packet, 0, FAB_FROM_NOWHERE, now_ps);
     } else {
+        at = fab_queue_open(link, port, at);
         /* It begins when the packet it pushes back would have, and that one begins right behind it. */
         fab_packet_t *pushed = &link->ring[(at + 1) & link->mask];
         const int64_t mine_ps = fab_link_wire_ps(link, packet.bytes), its_ps = fab_link_wire_ps(link, pushed->bytes);
@@ -154,9 +200,8 @@ static inline void fab_queue_overtake(fab_worker_t *worker, const fab_fabric_t *
         link->busy_ps += mine_ps;
         link->last_ps += mine_ps;
         fab_queue_write(link, port, at, packet, FAB_FROM_NOWHERE);
-        link->visible++;
     }
-    port->control_end = at + 1;
+    port->control_end = at + 1 + (frame && (int32_t)overtaken > 0 ? overtaken : 0);
 }
 
 /* Stops what has not begun. The cursor must stand at now. */
@@ -170,9 +215,7 @@ static inline void fab_queue_pause(const fab_fabric_t *fabric, uint32_t l, int64
     port->paused = true;
     port->paused_since_ps = now_ps;
     port->parked_ps = 0;
-    uint32_t first = fab_queue_first_unsent(link, port, now_ps);
-    if ((int32_t)(port->control_end - first) > 0)
-        first = port->control_end;
+    const uint32_t first = fab_queue_after_control(link, port, fab_queue_first_unsent(link, port, now_ps));
     if (first == link->visible)
         return;
     for (uint32_t i = first; i != link->visible; i++) {

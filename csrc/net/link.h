@@ -111,36 +111,39 @@ FAB_INLINE int64_t fab_link_backlog_ps(const fab_link_t *link, int64_t now_ps)
     return fab_max_i64(link->busy_ps - now_ps, 0);
 }
 
-/* Appends a packet to a link that is not paused; its departure is fixed here and now. */
-FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_packet_t packet,
-                              int64_t now_ps)
+/* Appends a packet, with some flags more, to a link that is not paused; its departure is fixed here and now. */
+FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, const fab_packet_t *packet,
+                              uint32_t more_flags, int64_t now_ps)
 {
     fab_link_t *link = &fabric->links[l];
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
-    const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet.bytes);
+    const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
     const int64_t arrival_ps = (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
     const uint32_t tail = link->tail, waiting = tail - link->head;
     if (FAB_UNLIKELY(waiting > link->mask) && !fab_link_grow(worker, link, &fabric->ports[l]))
         return;
+    fab_packet_t *slot = &link->ring[tail & link->mask];
+    *slot = *packet; /* whole, in one move; then what changes */
+    slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
+    slot->psn_flags |= more_flags;
     link->busy_ps = end_ps;
-    packet.delta_ps = (uint32_t)(arrival_ps - link->last_ps);
     link->last_ps = arrival_ps;
-    link->bytes += packet.bytes;
+    link->bytes += packet->bytes;
     if (waiting == 0) {
         fabric->heads[l] = arrival_ps;
         fab_link_notify(worker, fabric->net, link->rx_slot, arrival_ps);
     }
-    link->ring[tail & link->mask] = packet;
     link->tail = tail + 1;
     link->visible = tail + 1;
 }
 
-/* Takes the first packet of a link, which arrived at heads[l]; returns the arrival of the one after it. */
-FAB_INLINE int64_t fab_link_pop(const fab_fabric_t *fabric, uint32_t l, int64_t now_ps, fab_packet_t *packet_out)
+/* Takes the first packet of a link, which arrived at heads[l]; returns the arrival of the one after it. The packet
+ * stays readable until its node's turn ends: only the sender writes the ring, and it is not working now. */
+FAB_INLINE int64_t fab_link_pop(const fab_fabric_t *fabric, uint32_t l, int64_t now_ps, const fab_packet_t **packet_out)
 {
     fab_link_t *link = &fabric->links[l];
     const uint32_t head = link->head + 1;
-    *packet_out = link->ring[(head - 1) & link->mask];
+    *packet_out = &link->ring[(head - 1) & link->mask];
     link->head = head;
     const int64_t next_ps = head != link->visible ? now_ps + link->ring[head & link->mask].delta_ps : FAB_NEVER;
     fabric->heads[l] = next_ps;

@@ -7,15 +7,20 @@
 
 #include "core/wire.h"
 
-enum { DELAY_MAX_PS = 0x7fffffff };
+/* A ring's difference of arrivals stays below three delays and a packet: 32 bits must hold it. */
+enum { DELAY_MAX_PS = 0x3fffffff };
 
 static void check(const fab_topology_t *t, fab_problems_t *problems)
 {
-    const int32_t nodes = t->host_count + t->switch_count;
     if (t->host_count < 1 || t->host_count > FAB_HOSTS_MAX)
         fab_problems_add(problems, "topology: %d hosts, allowed 1 to %d", t->host_count, FAB_HOSTS_MAX);
+    if (t->switch_count < 0 || t->switch_count > FAB_SWITCHES_MAX)
+        fab_problems_add(problems, "topology: %d switches, allowed 0 to %d", t->switch_count, FAB_SWITCHES_MAX);
     if (t->cable_count < 1)
         fab_problems_add(problems, "topology: no cable");
+    if (problems->count)
+        return;
+    const int32_t nodes = t->host_count + t->switch_count;
     for (int32_t i = 0; i < nodes; i++)
         if (t->node_latency_ps[i] < 0 || t->node_latency_ps[i] > DELAY_MAX_PS)
             fab_problems_add(problems, "node %d: latency_ps is %" PRId64 ", allowed 0 to %d", i,
@@ -31,9 +36,14 @@ static void check(const fab_topology_t *t, fab_problems_t *problems)
         if (t->cable_rate_mbps[i] < FAB_RATE_MIN_MBPS || t->cable_rate_mbps[i] > FAB_RATE_MAX_MBPS)
             fab_problems_add(problems, "cable %d: rate_mbps is %" PRId64 ", allowed %d to %d", i,
                              t->cable_rate_mbps[i], FAB_RATE_MIN_MBPS, FAB_RATE_MAX_MBPS);
+        if (t->cable_delay_ps[i] < 0 || t->cable_delay_ps[i] > DELAY_MAX_PS) {
+            fab_problems_add(problems, "cable %d: delay_ps is %" PRId64 ", allowed 0 to %d", i, t->cable_delay_ps[i], DELAY_MAX_PS);
+            continue;
+        }
         for (int end = 0; end < 2; end++) {
-            const int64_t delay = t->cable_delay_ps[i] + t->node_latency_ps[end ? a : b];
-            if (t->cable_delay_ps[i] < 0 || delay < 1 || delay > DELAY_MAX_PS) {
+            const int64_t latency = t->node_latency_ps[end ? a : b];
+            const int64_t delay = latency < 0 || latency > DELAY_MAX_PS ? 1 : t->cable_delay_ps[i] + latency;
+            if (delay < 1 || delay > DELAY_MAX_PS) {
                 fab_problems_add(problems,
                                  "cable %d: delay_ps %" PRId64 " with the latency of node %d is %" PRId64
                                  ", allowed 1 to %d: a delay of zero leaves no window to work in",

@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 
-enum { FAB_BLOCK_NODES = 8, FAB_COLOURS_MAX = 4096, FAB_HOSTS_MAX = 65536, FAB_PORTS_MAX = 1023 };
+enum { FAB_BLOCK_NODES = 8, FAB_COLOURS_MAX = 4096, FAB_HOSTS_MAX = 65536, FAB_SWITCHES_MAX = 1 << 20, FAB_PORTS_MAX = 1023 };
 
 typedef struct {
     uint32_t first_link; /* of its in-links; port p arrives on first_link + p */

@@ -9,8 +9,8 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-const fab_impl_t fab_route_ecmp = {"route", "ecmp", "equal-cost paths by a hash of the flow", params};
-const fab_impl_t fab_route_spray = {"route", "spray", "equal-cost paths by a hash of the packet", params};
+const fab_impl_t fab_route_ecmp = {"route", "ecmp", "equal-cost paths by a hash of the flow", params, 0};
+const fab_impl_t fab_route_spray = {"route", "spray", "equal-cost paths by a hash of the packet", params, 0};
 
 enum { GROUP_COUNT_BITS = 10 };
 
@@ -82,7 +82,7 @@ static bool as_arithmetic(const fab_route_t *route, const uint32_t *table, uint3
     uint32_t low = FAB_NONE, end = 0, first_port = 0, stride = 0;
     for (uint32_t h = 0; h < hosts; h++) {
         const uint32_t group = table[route->leaf_of[h]];
-        if (group == up)
+        if (up && group == up)
             continue;
         if (group && (group & ((1u << GROUP_COUNT_BITS) - 1)) != 1)
             return false;

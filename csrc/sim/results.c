@@ -106,7 +106,7 @@ void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
             .pauses = port->pauses,
             .paused_ps = port->paused_ps + (port->paused && self->now_ps < FAB_NEVER ? self->now_ps - port->paused_since_ps : 0),
             .max_queue_bytes = fab_wire_bytes(port->max_backlog_ps, link->ps_per_byte_q16),
-            .busy_ps = fab_wire_ps(link->bytes, link->ps_per_byte_q16),
+            .busy_ps = (int64_t)(((unsigned __int128)link->bytes * link->ps_per_byte_q16) >> FAB_WIRE_SHIFT),
         };
     }
 }

@@ -16,6 +16,17 @@ enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
 
 /* ---- making a run ------------------------------------------------------------------------------- */
 
+/* A switch sends a packet on while it still arrives only if no output is faster than the input: else it could run
+ * out of bits in the middle. */
+static bool may_cut_through(const fab_net_t *net, uint32_t l)
+{
+    const fab_node_t *node = &net->nodes[net->rx_slot[l]];
+    for (uint32_t p = 0; node->is_switch && p < node->port_count; p++)
+        if (net->rate_mbps[net->out_link[node->first_link + p]] > net->rate_mbps[l])
+            return false;
+    return node->is_switch;
+}
+
 static int init_links(fab_run_t *self)
 {
     const fab_model_t *model = self->model;
@@ -29,7 +40,7 @@ static int init_links(fab_run_t *self)
     if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports)
         return FAB_E_MEMORY;
     for (uint32_t l = 0; l < net->link_count; l++) {
-        const bool cut = model->switch_config.cut_through && net->nodes[net->rx_slot[l]].is_switch;
+        const bool cut = model->switch_config.cut_through && may_cut_through(net, l);
         fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *ring));
         if (!ring)
             return FAB_E_MEMORY;
@@ -350,6 +361,8 @@ static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problem
                          " ps: too many time-outs in a row without an acknowledgement (transport retry_limit)",
                          self->program->host_rank[src], self->program->host_rank[c->tx_dst[at]], self->now_ps);
     }
+    if (code == FAB_E_LIMIT)
+        fab_problems_add(problems, "the emulated time passes the limit of 2^61 ps, 26 days (or a thread could not be made)");
     if (!problems->count)
         fab_problems_add(problems, "the run ended at %" PRId64 " ps: %s", self->now_ps, fab_error_name(code));
     return code;
@@ -360,8 +373,11 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
     int64_t paused = 0;
     for (uint32_t l = 0; l < self->model->net.link_count; l++)
         paused += self->fabric.ports[l].paused && self->fabric.links[l].tail != self->fabric.links[l].visible;
-    fab_problems_add(problems, "nothing can happen any more at %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
-                     fab_max_i64(self->workers[0].end_ps, 0), self->program->instance_count - done,
+    int64_t end_ps = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        end_ps = fab_max_i64(end_ps, self->workers[t].end_ps);
+    fab_problems_add(problems, "nothing can happen any more after %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
+                     end_ps, self->program->instance_count - done,
                      self->program->instance_count);
     if (paused)
         fab_problems_add(problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",

@@ -4,7 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int64_t times_ppm(int64_t bytes, int64_t ppm) { return (int64_t)((__int128)bytes * ppm / 1000000); }
+/* A share of a number of bytes, rounded down; up to 2^40 bytes and 64 times. */
+static int64_t times_q16(int64_t bytes, int64_t q16) { return bytes * q16 >> 16; }
 
 /* What may still arrive at an input after its XOFF was decided: the pause frame waits for a frame under
  * way, travels, the sender ends a frame, and the wire empties (IEEE 802.1Qbb Annex O). */
@@ -29,6 +30,10 @@ static int64_t headroom_of(const fab_switch_config_t *config, const fab_net_t *n
 int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
     const int32_t before = problems->count;
+    if (!config->link.pause && times_q16(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
+        fab_problems_add(problems, "switch.ethernet: buffer_bytes times dynamic_alpha is %" PRId64
+                         ", but a queue must hold two frames of %" PRId64 " bytes",
+                         times_q16(config->buffer_bytes, config->alpha_q16), config->wire_max_bytes);
     for (uint32_t s = 0; config->link.pause && s < net->slot_count; s++) {
         const fab_node_t *node = &net->nodes[s];
         if (!node->is_switch || !node->port_count)
@@ -59,12 +64,12 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         fab_buffer_t *buffer = &switches->buffers[node->index];
         const int64_t ports = node->port_count;
         buffer->shared_bytes = config->buffer_bytes;
+        buffer->calm_queue_ps = FAB_NEVER;
         if (!config->link.pause) {
-            /* calm: with every queue up to c, c + a frame <= alpha (B - ports c) holds with room to spare */
-            const int64_t calm = times_ppm(config->buffer_bytes, config->alpha_ppm) * 1000000 /
-                                     (4 * (1000000 + config->alpha_ppm * ports)) - config->wire_max_bytes;
+            /* calm: with every queue up to c, c + a frame <= alpha (B - ports c) holds with half to spare */
+            const int64_t calm = (times_q16(config->buffer_bytes, config->alpha_q16) << 16) /
+                                     (2 * ((1 << 16) + config->alpha_q16 * ports)) - config->wire_max_bytes;
             buffer->calm_bytes = fab_max_i64(calm, 0);
-            buffer->calm_queue_ps = FAB_NEVER;
             for (uint32_t p = 0; p < node->port_count; p++) {
                 const uint32_t l = net->out_link[node->first_link + p];
                 fab_port_t *port = &fabric->ports[l];
@@ -88,11 +93,13 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         for (uint32_t p = 0; p < node->port_count; p++)
             buffer->headroom_bytes[p] = headroom_needed(config, net, node->first_link + p);
         buffer->shared_bytes -= headroom_of(config, net, node);
-        const int64_t alpha_ppm = config->link.xoff_alpha_ppm;
-        const int64_t dynamic = times_ppm(buffer->shared_bytes, alpha_ppm) * 1000000 / (1000000 + alpha_ppm * ports);
-        buffer->calm_bytes = config->link.xoff_bytes ? config->link.xoff_bytes : dynamic;
-        /* a static XOFF level may promise more than there is: then the buffer's end must be watched */
-        buffer->calm_bytes = fab_min_i64(buffer->calm_bytes, buffer->shared_bytes / ports);
+        const int64_t alpha_q16 = config->link.xoff_alpha_q16;
+        /* What every input may hold without asking. Dynamic: k inputs at their level and the others at this fit
+         * together, k a S/(1+k a) + (n-k) c <= S for every k. Static: all at once, or as much as there is. */
+        const int64_t share = (buffer->shared_bytes << 16) / (ports * ((1 << 16) + alpha_q16 * ports));
+        const int64_t dynamic = (times_q16(buffer->shared_bytes, alpha_q16) << 16) / ((1 << 16) + alpha_q16 * ports);
+        buffer->calm_bytes = config->link.xoff_bytes ? fab_min_i64(config->link.xoff_bytes, buffer->shared_bytes / ports)
+                                                     : fab_min_i64(dynamic, share);
     }
     return FAB_OK;
 }
@@ -118,12 +125,13 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
     int64_t used = 0, calm = self->calm_bytes * node->port_count;
     for (uint32_t p = 0; p < node->port_count; p++) {
         const fab_link_t *link = &fabric->links[net->out_link[node->first_link + p]];
-        used += fab_wire_bytes(fab_link_backlog_ps(link, now_ps), link->ps_per_byte_q16);
+        if (link->busy_ps > now_ps)
+            used += fab_wire_bytes(link->busy_ps - now_ps, link->ps_per_byte_q16);
     }
     const int64_t queue = fab_wire_bytes(backlog_ps, fabric->links[l].ps_per_byte_q16);
-    const bool admitted = queue + bytes <= times_ppm(config->buffer_bytes - used, config->alpha_ppm);
+    const bool admitted = queue + bytes <= times_q16(config->buffer_bytes - used, config->alpha_q16);
     /* Could a calm queue be refused before this is asked again? Then every queue must ask. */
-    const int64_t spare = times_ppm(config->buffer_bytes - used - calm - bytes, config->alpha_ppm);
+    const int64_t spare = times_q16(config->buffer_bytes - used - calm - bytes, config->alpha_q16);
     const bool tight = spare < self->calm_bytes + 2 * config->wire_max_bytes;
     if (tight != self->tight) {
         self->tight = tight;
@@ -141,7 +149,7 @@ static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t 
 {
     if (config->link.xoff_bytes)
         return config->link.xoff_bytes;
-    return times_ppm(fab_max_i64(self->shared_bytes - self->used_bytes, 0), config->link.xoff_alpha_ppm);
+    return times_q16(fab_max_i64(self->shared_bytes - self->used_bytes, 0), config->link.xoff_alpha_q16);
 }
 
 /* Sends a pause frame out of a port; the port's counts must be up to date. */
@@ -169,6 +177,8 @@ bool fab_buffer_attend_input(const fab_switch_config_t *config, fab_buffer_t *se
             const uint32_t l = fabric->net->out_link[node->first_link + p];
             fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
         }
+    if (self->in_bytes[in_port] <= self->calm_bytes) /* it only seemed more: the counts lagged */
+        return true;
     if (self->in_paused[in_port])
         return self->in_bytes[in_port] <= self->level_bytes[in_port] + self->headroom_bytes[in_port];
     if (self->in_bytes[in_port] <= xoff_level(config, self) && self->used_bytes <= self->shared_bytes)
@@ -192,6 +202,7 @@ void fab_buffer_obey(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_
         fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
         fab_queue_pause(fabric, l, now_ps);
     } else {
+        fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);
         fab_queue_resume(worker, fabric, l, now_ps);
     }
     if (self->paused_count)
@@ -213,28 +224,28 @@ static void resume_inputs(const fab_switch_config_t *config, fab_buffer_t *self,
     }
 }
 
-void fab_buffer_release_until(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
-                              fab_worker_t *worker, const fab_node_t *node, int64_t until_ps)
-{
-    while (self->paused_count) {
-        uint32_t port = 0;
-        for (uint32_t p = 1; p < node->port_count; p++)
-            if (self->release_ps[p] < self->release_ps[port])
-                port = p;
-        const int64_t now_ps = self->release_ps[port];
-        if (now_ps > until_ps)
-            return;
-        const uint32_t l = fabric->net->out_link[node->first_link + port];
-        fab_buffer_release_one(self, &fabric->links[l], &fabric->ports[l]);
-        fab_buffer_watch(self, fabric, node, port);
-        resume_inputs(config, self, fabric, worker, node, now_ps);
-    }
-}
-
 int64_t fab_buffer_next_release_ps(const fab_buffer_t *self, uint32_t port_count)
 {
     int64_t next_ps = FAB_NEVER;
     for (uint32_t p = 0; p < port_count; p++)
         next_ps = fab_min_i64(next_ps, self->release_ps[p]);
     return next_ps;
+}
+
+void fab_buffer_release_until(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                              fab_worker_t *worker, const fab_node_t *node, int64_t until_ps)
+{
+    while (self->paused_count) {
+        const int64_t now_ps = fab_buffer_next_release_ps(self, node->port_count);
+        if (now_ps > until_ps)
+            return;
+        for (uint32_t p = 0; p < node->port_count; p++) { /* all that leaves at this time, then the XONs */
+            if (self->release_ps[p] != now_ps)
+                continue;
+            const uint32_t l = fabric->net->out_link[node->first_link + p];
+            fab_buffer_release_one(self, &fabric->links[l], &fabric->ports[l]);
+            fab_buffer_watch(self, fabric, node, p);
+        }
+        resume_inputs(config, self, fabric, worker, node, now_ps);
+    }
 }

@@ -15,13 +15,15 @@
 enum { BUFFER_BYTES, CUT_THROUGH, ECN, ECN_KMIN_BYTES, ECN_KMAX_BYTES, ECN_PMAX_PPM, DYNAMIC_ALPHA_PPM };
 
 static const fab_param_t params[] = {
-    {"buffer_bytes", "bytes", 32 << 20, 1 << 14, INT64_C(1) << 40, "packet buffer that all ports share",
+    {"buffer_bytes", "bytes", 32 << 20, 1 << 14, INT64_C(1) << 32, "packet buffer that all ports share",
      "16 to 64 MB: Trident, Tomahawk and Spectrum class data sheets"},
-    {"cut_through", "", 0, 0, 1, "1: a packet is sent on while it still arrives; 0: store and forward", ""},
+    {"cut_through", "", 0, 0, 1,
+     "1: a packet is sent on while it still arrives, if no output of the switch is faster than its input; 0: store and forward",
+     ""},
     {"ecn", "", 1, 0, 1, "1: mark congestion experienced between kmin and kmax", "RFC 3168; DCQCN, SIGCOMM 2015"},
-    {"ecn_kmin_bytes", "bytes", 400000, 0, INT64_C(1) << 40, "output queue below which nothing is marked",
+    {"ecn_kmin_bytes", "bytes", 400000, 0, INT64_C(1) << 32, "output queue below which nothing is marked",
      "100 KB per 25 Gb/s: HPCC's simulator"},
-    {"ecn_kmax_bytes", "bytes", 1600000, 1, INT64_C(1) << 40, "output queue above which everything is marked",
+    {"ecn_kmax_bytes", "bytes", 1600000, 1, INT64_C(1) << 32, "output queue above which everything is marked",
      "400 KB per 25 Gb/s: HPCC's simulator"},
     {"ecn_pmax_ppm", "ppm", 200000, 1, 1000000, "marking probability just below kmax", "0.2: HPCC's simulator"},
     {"dynamic_alpha_ppm", "ppm", 1000000, 1000, 64000000,
@@ -38,7 +40,7 @@ static void configure(const int64_t *values, fab_switch_config_t *config_out)
     config_out->ecn_kmin_bytes = values[ECN_KMIN_BYTES];
     config_out->ecn_kmax_bytes = values[ECN_KMAX_BYTES];
     config_out->ecn_pmax_ppm = values[ECN_PMAX_PPM];
-    config_out->alpha_ppm = values[DYNAMIC_ALPHA_PPM];
+    config_out->alpha_q16 = (values[DYNAMIC_ALPHA_PPM] << 16) / 1000000;
 }
 
 /* RED: nothing below kmin, linear to pmax at kmax, everything above. */
@@ -52,126 +54,156 @@ static bool red_marks(const fab_fabric_t *fabric, const fab_port_t *port, uint32
     return (fab_keyed_draw(fabric->seed, FAB_KEY_MARK, port->name, entry) >> 32) < chance;
 }
 
-/* Looks at a packet whose output queue is not calm: high water, admission, marking. false: drop it. */
-static FAB_NOINLINE bool attend(const fab_switches_t *self, const fab_fabric_t *fabric, const fab_node_t *node,
-                                uint32_t l, fab_packet_t *packet, int64_t backlog_ps, int64_t now_ps)
+enum { DROP = -1 };
+
+/* Looks at a packet whose output queue is not calm: high water, admission, marking. Returns the flags to add, or DROP. */
+static FAB_NOINLINE int64_t attend(const fab_switches_t *self, const fab_fabric_t *fabric, const fab_node_t *node,
+                                   uint32_t l, const fab_packet_t *packet, int64_t backlog_ps, int64_t now_ps)
 {
     fab_link_t *link = &fabric->links[l];
     fab_port_t *port = &fabric->ports[l];
-    if (!self->config->link.pause) {
-        fab_buffer_t *buffer = &self->buffers[node->index];
-        if (backlog_ps > buffer->calm_queue_ps || buffer->tight) {
-            if (!fab_buffer_admits_output(self->config, buffer, fabric, node, l, packet->bytes, backlog_ps, now_ps)) {
-                port->drops++;
-                return false;
-            }
+    fab_buffer_t *buffer = &self->buffers[node->index];
+    if (backlog_ps > buffer->calm_queue_ps || buffer->tight) {
+        if (!fab_buffer_admits_output(self->config, buffer, fabric, node, l, packet->bytes, backlog_ps, now_ps)) {
+            port->drops++;
+            return DROP;
         }
     }
     if (backlog_ps > port->max_backlog_ps)
         port->max_backlog_ps = backlog_ps;
-    if (link->calm_ps < port->calm_limit_ps && !self->buffers[node->index].tight)
+    if (link->calm_ps < port->calm_limit_ps && !buffer->tight)
         link->calm_ps = (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
-    if (!(packet->psn_flags & FAB_FLAG_CONTROL) && fab_packet_kind(*packet) == FAB_DATA &&
-        red_marks(fabric, port, link->tail, backlog_ps)) {
-        packet->psn_flags |= FAB_FLAG_CE;
-        port->marks++;
-    }
-    return true;
+    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) || !red_marks(fabric, port, link->tail + (uint32_t)port->packets_before, backlog_ps))
+        return 0;
+    port->marks++;
+    return FAB_FLAG_CE;
 }
 
-/* The part of the path that a fabric without pause and classes needs: one queue a port, first in first out. */
-FAB_INLINE void forward_plain(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
-                              const fab_node_t *node, const fab_rule_t *rule, uint32_t in_port, fab_packet_t packet,
-                              int64_t now_ps)
+/* What one visit of a switch works with, in registers as far as they go. */
+typedef struct {
+    const fab_switches_t *self;
+    const fab_fabric_t *fabric;
+    fab_worker_t *worker;
+    const fab_node_t *node;
+    const fab_rule_t *rule;
+    const uint32_t *out_link; /* by port */
+    fab_link_t *links;
+    uint32_t first_link;
+} visit_t;
+
+/* The path that a fabric without pause and classes needs: one queue a port, first in first out. */
+FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int64_t now_ps)
 {
-    const uint32_t out_port = fab_route_port(self->route, rule, packet.dst, packet.entropy);
-    const uint32_t l = fabric->net->out_link[node->first_link + out_port];
-    const fab_link_t *link = &fabric->links[l];
+    const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
+    const uint32_t l = v->out_link[out_port];
+    const fab_link_t *link = &v->links[l];
     const int64_t backlog_ps = link->busy_ps - now_ps;
-    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps) &&
-        !attend(self, fabric, node, l, &packet, backlog_ps, now_ps))
-        return;
-    if (self->config->cut_through)
-        now_ps += fab_max_i64(0, fab_link_wire_ps(&fabric->links[node->first_link + in_port], packet.bytes) -
-                                     fab_link_wire_ps(link, packet.bytes));
-    fab_link_push(worker, fabric, l, packet, now_ps);
+    int64_t flags = 0;
+    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps)) {
+        flags = attend(v->self, v->fabric, v->node, l, packet, backlog_ps, now_ps);
+        if (flags == DROP)
+            return;
+    }
+    fab_link_push(v->worker, v->fabric, l, packet, (uint32_t)flags, now_ps);
 }
 
 /* The same with priority flow control, or with a control class that overtakes. */
-static inline void forward_ordered(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
-                                   const fab_node_t *node, const fab_rule_t *rule, uint32_t in_port,
-                                   fab_packet_t packet, int64_t now_ps)
+FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps)
 {
-    const fab_switch_config_t *config = self->config;
-    fab_buffer_t *buffer = &self->buffers[node->index];
-    if (FAB_UNLIKELY(fab_packet_kind(packet) >= FAB_PAUSE)) {
-        fab_buffer_obey(buffer, fabric, worker, node, in_port, fab_packet_kind(packet) == FAB_PAUSE, now_ps);
+    const fab_switch_config_t *config = v->self->config;
+    const fab_fabric_t *fabric = v->fabric;
+    fab_buffer_t *buffer = &v->self->buffers[v->node->index];
+    if (FAB_UNLIKELY(fab_packet_kind(*packet) >= FAB_PAUSE)) {
+        fab_buffer_obey(buffer, fabric, v->worker, v->node, in_port, fab_packet_kind(*packet) == FAB_PAUSE, now_ps);
         return;
     }
-    const uint32_t out_port = fab_route_port(self->route, rule, packet.dst, packet.entropy);
-    const uint32_t l = fabric->net->out_link[node->first_link + out_port];
-    const fab_link_t *link = &fabric->links[l];
+    const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
+    const uint32_t l = v->out_link[out_port];
+    const fab_link_t *link = &v->links[l];
     fab_port_t *port = &fabric->ports[l];
     const int64_t backlog_ps = fab_link_backlog_ps(link, now_ps) + port->parked_ps;
-    const bool control = config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL;
-    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps) &&
-        !attend(self, fabric, node, l, &packet, backlog_ps, now_ps))
-        return;
+    const bool control = config->control_priority && packet->psn_flags & FAB_FLAG_CONTROL;
+    int64_t flags = 0;
+    if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps)) {
+        flags = attend(v->self, fabric, v->node, l, packet, backlog_ps, now_ps);
+        if (flags == DROP)
+            return;
+    }
     const bool counted = config->link.pause && !control;
-    if (counted && !fab_buffer_admit_input(config, buffer, fabric, worker, node, in_port, packet.bytes, now_ps)) {
+    if (counted && !fab_buffer_admit_input(config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
         port->drops++;
         return;
     }
-    int64_t ready_ps = now_ps;
-    if (config->cut_through)
-        ready_ps += fab_max_i64(0, fab_link_wire_ps(&fabric->links[node->first_link + in_port], packet.bytes) -
-                                       fab_link_wire_ps(link, packet.bytes));
-    if (control && backlog_ps > 0) {
+    if (control && (backlog_ps > 0 || port->paused)) {
         fab_buffer_release(buffer, link, port, now_ps);
-        fab_queue_overtake(worker, fabric, l, packet, ready_ps);
+        fab_queue_overtake(v->worker, fabric, l, *packet, now_ps);
     } else {
-        if (FAB_UNLIKELY(link->tail - port->cursor > link->mask))
+        /* an idle link has sent all that it had; and then the cursor need not cross the gap */
+        if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || link->busy_ps <= now_ps)
             fab_buffer_release(buffer, link, port, now_ps);
-        fab_queue_push(worker, fabric, l, packet, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, ready_ps);
+        fab_queue_push(v->worker, fabric, l, packet, (uint32_t)flags, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, now_ps);
     }
     if (FAB_UNLIKELY(buffer->paused_count))
-        fab_buffer_watch(buffer, fabric, node, out_port);
+        fab_buffer_watch(buffer, fabric, v->node, out_port);
+}
+
+/* Takes what comes in before the window ends, in order. Instantiated for each depth of the merge tree. */
+FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, fab_buffer_t *buffer, const uint32_t levels, const bool ordered)
+{
+    const bool record = v->worker->record;
+    int64_t hops = 0, now_ps;
+    uint32_t port;
+    while (fab_merge_next(merge, &port, &now_ps)) {
+        const fab_packet_t *packet;
+        const uint32_t l = v->first_link + port;
+        fab_merge_replace(merge, levels, fab_link_pop(v->fabric, l, now_ps, &packet));
+        hops++;
+        if (FAB_UNLIKELY(record))
+            fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
+        if (ordered) {
+            if (FAB_UNLIKELY(buffer->paused_count))
+                fab_buffer_release_until(v->self->config, buffer, v->fabric, v->worker, v->node, now_ps);
+            forward_ordered(v, port, packet, now_ps);
+        } else {
+            forward_plain(v, packet, now_ps);
+        }
+    }
+    v->worker->hops += hops;
 }
 
 FAB_INLINE int64_t visit_mode(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
                               uint32_t slot, int64_t base_ps, int64_t until_ps, const bool ordered)
 {
     const fab_node_t *node = &fabric->net->nodes[slot];
-    const fab_rule_t *rule = &self->route->rules[node->index];
     fab_buffer_t *buffer = &self->buffers[node->index];
+    const visit_t v = {
+        .self = self,
+        .fabric = fabric,
+        .worker = worker,
+        .node = node,
+        .rule = &self->route->rules[node->index],
+        .out_link = &fabric->net->out_link[node->first_link],
+        .links = fabric->links,
+        .first_link = node->first_link,
+    };
     fab_merge_t merge;
     fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
-    int64_t hops = 0, now_ps;
-    uint32_t port;
-    while (fab_merge_next(&merge, &port, &now_ps)) {
-        fab_packet_t packet;
-        const uint32_t l = node->first_link + port;
-        fab_merge_replace(&merge, fab_link_pop(fabric, l, now_ps, &packet));
-        hops++;
-        if (FAB_UNLIKELY(worker->record))
-            fab_link_record(worker, fabric, l, now_ps, packet);
-        if (ordered) {
-            if (FAB_UNLIKELY(buffer->paused_count))
-                fab_buffer_release_until(self->config, buffer, fabric, worker, node, now_ps);
-            forward_ordered(self, fabric, worker, node, rule, port, packet, now_ps);
-        } else {
-            forward_plain(self, fabric, worker, node, rule, port, packet, now_ps);
-        }
+    switch (merge.levels) {
+    case 0: take_all(&v, &merge, buffer, 0, ordered); break;
+    case 1: take_all(&v, &merge, buffer, 1, ordered); break;
+    case 2: take_all(&v, &merge, buffer, 2, ordered); break;
+    case 3: take_all(&v, &merge, buffer, 3, ordered); break;
+    case 4: take_all(&v, &merge, buffer, 4, ordered); break;
+    case 5: take_all(&v, &merge, buffer, 5, ordered); break;
+    case 6: take_all(&v, &merge, buffer, 6, ordered); break;
+    default: take_all(&v, &merge, buffer, merge.levels, ordered); break;
     }
-    worker->hops += hops;
-    int64_t next_ps = FAB_NEVER;
+    int64_t next_ps = fab_merge_end(&merge, &fabric->heads[node->first_link]);
     if (ordered && FAB_UNLIKELY(buffer->paused_count)) {
         fab_buffer_release_until(self->config, buffer, fabric, worker, node, until_ps - 1);
         if (buffer->paused_count)
-            next_ps = fab_buffer_next_release_ps(buffer, node->port_count);
+            next_ps = fab_min_i64(next_ps, fab_buffer_next_release_ps(buffer, node->port_count));
     }
-    for (uint32_t p = 0; p < node->port_count; p++)
-        next_ps = fab_min_i64(next_ps, fabric->heads[node->first_link + p]);
     return next_ps;
 }
 
@@ -210,7 +242,7 @@ static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_pr
 }
 
 const fab_switch_ops_t fab_switch_ethernet = {
-    .impl = {"switch", "ethernet", "shared buffer, ECN, dynamic thresholds or PFC", params},
+    .impl = {"switch", "ethernet", "shared buffer, ECN, dynamic thresholds or PFC", params, 0},
     .configure = configure,
     .check = check,
     .init = init,

@@ -14,7 +14,10 @@ typedef struct {
     const uint16_t *port; /* of a leaf */
     uint32_t leaves;
     uint32_t leaf;        /* of the last winner */
+    uint32_t active;
+    uint32_t levels;      /* log2 of leaves */
     int64_t base_ps, until_ps;
+    int64_t idle_ps;      /* earliest arrival on the ports that are not in the tree */
 } fab_merge_t;
 
 FAB_INLINE uint64_t fab_merge_key(const fab_merge_t *self, int64_t when_ps, uint32_t leaf)
@@ -28,14 +31,18 @@ FAB_INLINE void fab_merge_start(fab_merge_t *self, fab_worker_t *worker, const i
 {
     uint16_t *port = worker->tree_port;
     uint32_t active = 0;
+    int64_t idle_ps = FAB_NEVER;
     for (uint32_t p = 0; p < port_count; p++) { /* no branch: which ports are active is noise */
+        const int64_t head_ps = heads[p];
         port[active] = (uint16_t)p;
-        active += heads[p] < until_ps;
+        active += head_ps < until_ps;
+        idle_ps = fab_min_i64(idle_ps, head_ps < until_ps ? FAB_NEVER : head_ps);
     }
-    uint32_t leaves = 1;
-    while (leaves < active)
-        leaves *= 2;
-    *self = (fab_merge_t){.tree = worker->tree, .port = port, .leaves = leaves, .base_ps = base_ps, .until_ps = until_ps};
+    uint32_t leaves = 1, levels = 0;
+    for (; leaves < active; leaves *= 2)
+        levels++;
+    *self = (fab_merge_t){.tree = worker->tree, .port = port, .leaves = leaves, .levels = levels, .active = active, .base_ps = base_ps,
+                          .until_ps = until_ps, .idle_ps = idle_ps};
     uint64_t *tree = self->tree;
     for (uint32_t i = 0; i < active; i++)
         tree[leaves + i] = fab_merge_key(self, heads[port[i]], i);
@@ -59,14 +66,24 @@ FAB_INLINE bool fab_merge_next(fab_merge_t *self, uint32_t *port_out, int64_t *n
     return true;
 }
 
-/* What the last winner's port brings after it. */
-FAB_INLINE void fab_merge_replace(fab_merge_t *self, int64_t when_ps)
+/* After the window: the earliest arrival on any port. */
+FAB_INLINE int64_t fab_merge_end(const fab_merge_t *self, const int64_t *heads)
+{
+    int64_t next_ps = self->idle_ps;
+    for (uint32_t i = 0; i < self->active; i++)
+        next_ps = fab_min_i64(next_ps, heads[self->port[i]]);
+    return next_ps;
+}
+
+/* What the last winner's port brings after it. `levels` is the tree's, as a constant where speed matters. */
+FAB_INLINE void fab_merge_replace(fab_merge_t *self, const uint32_t levels, int64_t when_ps)
 {
     uint64_t *tree = self->tree;
     uint64_t key = fab_merge_key(self, when_ps, self->leaf);
-    uint32_t i = self->leaves + self->leaf;
+    uint32_t i = (1u << levels) + self->leaf;
     tree[i] = key;
-    while (i > 1) {
+#pragma GCC unroll 10
+    for (uint32_t level = 0; level < levels; level++) {
         const uint64_t other = tree[i ^ 1];
         key = other < key ? other : key;
         i >>= 1;

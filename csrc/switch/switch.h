@@ -12,7 +12,7 @@ typedef struct {
     bool cut_through;
     bool ecn;
     int64_t ecn_kmin_bytes, ecn_kmax_bytes, ecn_pmax_ppm;
-    int64_t alpha_ppm;          /* dynamic threshold of an output queue of a lossy fabric */
+    int64_t alpha_q16;          /* dynamic threshold of an output queue of a lossy fabric */
     int64_t wire_max_bytes;     /* the largest frame there can be */
     bool control_priority;      /* control packets overtake data */
     fab_link_config_t link;
@@ -23,7 +23,7 @@ typedef struct {
     int64_t used_bytes;         /* of counted packets; lags behind departures unless an input is paused */
     int64_t shared_bytes;       /* the buffer less all headroom */
     int64_t calm_bytes;         /* an input up to this cannot be above its XOFF level, whatever the others do */
-    int64_t calm_queue_ps;      /* lossy: the same in time of the fastest output wire */
+    int64_t calm_queue_ps;      /* lossy: the same in time of the fastest output wire; FAB_NEVER when lossless */
     int64_t *in_bytes;          /* [port] lags like used_bytes */
     int64_t *level_bytes;       /* [port] in_bytes when XOFF was sent */
     int64_t *headroom_bytes;    /* [port] */

@@ -49,22 +49,23 @@ FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, 
 {
     worker->packets++;
     if (!self->ordered) {
-        fab_link_push(worker, self->fabric, out, packet, now_ps);
+        fab_link_push(worker, self->fabric, out, &packet, 0, now_ps);
         return;
     }
     fab_link_t *link = &self->fabric->links[out];
     fab_port_t *port = &self->fabric->ports[out];
-    if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || packet.psn_flags & FAB_FLAG_CONTROL)
+    if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || link->busy_ps <= now_ps ||
+        packet.psn_flags & FAB_FLAG_CONTROL)
         fab_queue_advance(link, port, now_ps);
     if (self->config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL &&
         (port->paused || link->busy_ps > now_ps))
         fab_queue_overtake(worker, self->fabric, out, packet, now_ps);
     else
-        fab_queue_push(worker, self->fabric, out, packet, FAB_FROM_NOWHERE, now_ps);
+        fab_queue_push(worker, self->fabric, out, &packet, 0, FAB_FROM_NOWHERE, now_ps);
 }
 
-static void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,
-                   uint64_t psn, int64_t now_ps)
+FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,
+                       uint64_t psn, int64_t now_ps)
 {
     const fab_packet_t packet = {
         .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
@@ -166,10 +167,15 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
             tx->progress_ps = now_ps;
             set_timer_at(self, worker, host, now_ps + self->config->values[ROCE_RTO_PS], TIMER_RTO | qpn);
         }
-        host->wake_ps = FAB_NEVER;
-        schedule(self, worker, host, qpn, now_ps);
+        if (may_send(tx, self->window_packets)) {
+            tx->in_line = true;
+            if (tx->next_send_ps > link->busy_ps)
+                set_timer_at(self, worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+            else
+                push_ready(self, host, qpn);
+        }
     }
-    host->wake_ps = host->ready_first == FAB_NONE ? FAB_NEVER : link->busy_ps;
+    host->wake_ps = host->ready_first == FAB_NONE ? FAB_NEVER : fab_max_i64(now_ps, link->busy_ps);
 }
 
 /* ---- what comes in ------------------------------------------------------------------------------ */
@@ -184,32 +190,42 @@ static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *hos
     schedule(self, worker, host, qpn, now_ps);
 }
 
+/* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
+static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_tx_t *tx, uint64_t una,
+                            int64_t now_ps)
+{
+    while (tx->head_end_psn <= una) {
+        const fab_cookie_t cookie = tx->messages[tx->message_head++ & tx->message_mask].cookie;
+        tx->head_end_psn = tx->message_head == tx->message_tail ? UINT64_MAX
+                                                                : tx->messages[tx->message_head & tx->message_mask].end_psn;
+        self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
+    }
+    if (tx->message_head == tx->message_tail) { /* the next one posted is found from here */
+        tx->message_at = tx->message_head - 1;
+        tx->current.end_psn = una;
+    } else if ((int32_t)(tx->message_head - tx->message_at) > 0) {
+        tx->message_at = tx->message_head;
+        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    }
+}
+
 /* Everything before `una` has arrived. */
-static void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, uint64_t una,
-                        int64_t now_ps)
+FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, uint64_t una,
+                            int64_t now_ps)
 {
     fab_host_t *host = &self->hosts[host_index];
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     if (una <= tx->una_psn || una > tx->end_psn)
         return;
     tx->una_psn = una;
-    if (una > tx->next_psn) /* it had gone back, in vain */
+    if (FAB_UNLIKELY(una > tx->next_psn)) /* it had gone back, in vain */
         tx->next_psn = una;
     tx->progress_ps = now_ps;
     tx->retries = 0;
-    while (tx->message_head != tx->message_tail) {
-        const fab_message_t *message = &tx->messages[tx->message_head & tx->message_mask];
-        if (message->end_psn > una)
-            break;
-        const fab_cookie_t cookie = message->cookie;
-        tx->message_head++;
-        self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
-    }
-    if ((int32_t)(tx->message_head - tx->message_at) > 0 && tx->message_head != tx->message_tail) {
-        tx->message_at = tx->message_head;
-        tx->current = tx->messages[tx->message_at & tx->message_mask];
-    }
-    schedule(self, worker, host, qpn, now_ps);
+    if (FAB_UNLIKELY(tx->head_end_psn <= una))
+        finish_messages(self, worker, host_index, tx, una, now_ps);
+    if (!tx->in_line)
+        schedule(self, worker, host, qpn, now_ps);
 }
 
 FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
@@ -255,6 +271,10 @@ static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_i
 {
     fab_host_t *host = &self->hosts[host_index];
     const uint32_t kind = fab_packet_kind(packet);
+    if (FAB_UNLIKELY(packet.dst != host_index && kind < FAB_PAUSE)) { /* a route led astray: ours, not the user's */
+        worker->error = FAB_E_INTERNAL;
+        return;
+    }
     if (kind == FAB_DATA) {
         receive_data(self, worker, host_index, packet, now_ps);
         return;
@@ -335,12 +355,12 @@ static int64_t visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot,
         } else if (timer_ps <= arrival_ps) {
             timer_fired(self, worker, node->index, fab_heap_pop(&host->timers));
         } else {
-            fab_packet_t packet;
+            const fab_packet_t *packet;
             fab_link_pop(self->fabric, in, arrival_ps, &packet);
             worker->hops++;
             if (FAB_UNLIKELY(worker->record))
-                fab_link_record(worker, self->fabric, in, arrival_ps, packet);
-            receive(self, worker, node->index, packet, arrival_ps);
+                fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
+            receive(self, worker, node->index, *packet, arrival_ps);
         }
     }
 }
@@ -363,7 +383,7 @@ static bool set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host
 }
 
 const fab_transport_ops_t fab_transport_roce = {
-    .impl = {"transport", "roce", "RoCEv2 reliable connections, go-back-N", params},
+    .impl = {"transport", "roce", "RoCEv2 reliable connections, go-back-N", params, 0},
     .configure = configure,
     .new = fab_roce_new,
     .free = fab_roce_free,

@@ -56,6 +56,7 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
             tx->receiver_qpn = connections->tx_qpn[c];
             tx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], false);
             tx->message_at = UINT32_MAX;
+            tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
             fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
             rx->src = (uint16_t)h;
@@ -146,6 +147,8 @@ bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_t
         .cookie = cookie,
     };
     tx->end_psn += packets;
+    if (tx->message_tail - tx->message_head == 1)
+        tx->head_end_psn = tx->end_psn;
     return true;
 }
 

@@ -33,6 +33,7 @@ enum { MAIL_COOKIES = 10 };
 /* The sending half of a connection. */
 typedef struct {
     uint64_t next_psn, una_psn, end_psn; /* to send, oldest not acknowledged, one past what was posted */
+    uint64_t head_end_psn;               /* the oldest message ends before it; UINT64_MAX without one */
     int64_t next_send_ps;                /* pacing */
     fab_message_t current;               /* the message of next_psn, or the one that ends there */
     fab_message_t *messages;             /* ring of those not acknowledged */

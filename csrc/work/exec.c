@@ -36,7 +36,9 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
 
 static void set_timer(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
 {
-    if (!self->transport->set_timer(self->hosts, worker, host, key, when_ps))
+    if (when_ps >= FAB_NEVER / 2)
+        worker->error = FAB_E_LIMIT;
+    else if (!self->transport->set_timer(self->hosts, worker, host, key, when_ps))
         worker->error = FAB_E_MEMORY;
 }
 

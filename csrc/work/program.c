@@ -126,7 +126,7 @@ static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t pee
             fab_problems_add(problems, "row %" PRId64 ": splits: found %u entries for a %s of %u ranks", row, op->split_count,
                              kind_names[op->kind], set->count);
         for (uint32_t i = 0; i < op->split_count; i++)
-            if (self->splits[op->first_split + i] < 0) {
+            if (self->splits[op->first_split + i] < 0 || self->splits[op->first_split + i] >= INT64_C(1) << 46) {
                 fab_problems_add(problems, "row %" PRId64 ": splits: found %" PRId64, row, self->splits[op->first_split + i]);
                 break;
             }

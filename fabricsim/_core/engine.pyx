@@ -7,6 +7,8 @@ from libc.stdlib cimport calloc, free
 
 cimport fabricsim._core.core as c
 
+from operator import index
+
 import numpy as np
 
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, InputError
@@ -36,6 +38,21 @@ cdef int check(int code, c.fab_problems_t *problems) except -1:
     if code == c.FAB_E_TRACE:
         raise InputError(lines)
     raise EngineError("\n".join(lines))
+
+
+def _array(name, values, dtype):
+    """Return whole numbers as a contiguous array of the core's type; ConfigError if any does not fit."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ConfigError([f"{name}: found {array.ndim} dimensions, allowed: 1"])
+    if not len(array):
+        return np.empty(0, dtype)
+    if array.dtype.kind not in "iu":
+        raise ConfigError([f"{name}: found {array.dtype} values, allowed: whole numbers"])
+    limits = np.iinfo(dtype)
+    if int(array.min()) < limits.min or int(array.max()) > limits.max:
+        raise ConfigError([f"{name}: found {int(array.min())} to {int(array.max())}, allowed: {limits.min} to {limits.max}"])
+    return np.ascontiguousarray(array, dtype)
 
 
 cdef object _text(const char *text):
@@ -108,14 +125,14 @@ cdef class Model:
 
     def __cinit__(self, *, int n_hosts, int n_switches, cable_a, cable_b, cable_rate_mbps, cable_delay_ps,
                   node_latency_ps, settings=()):
-        cdef const int32_t[::1] a = np.ascontiguousarray(cable_a, np.int32)
-        cdef const int32_t[::1] b = np.ascontiguousarray(cable_b, np.int32)
-        cdef const int64_t[::1] rate = np.ascontiguousarray(cable_rate_mbps, np.int64)
-        cdef const int64_t[::1] delay = np.ascontiguousarray(cable_delay_ps, np.int64)
-        cdef const int64_t[::1] latency = np.ascontiguousarray(node_latency_ps, np.int64)
+        cdef const int32_t[::1] a = _array("cable_a", cable_a, np.int32)
+        cdef const int32_t[::1] b = _array("cable_b", cable_b, np.int32)
+        cdef const int64_t[::1] rate = _array("cable_rate_mbps", cable_rate_mbps, np.int64)
+        cdef const int64_t[::1] delay = _array("cable_delay_ps", cable_delay_ps, np.int64)
+        cdef const int64_t[::1] latency = _array("node_latency_ps", node_latency_ps, np.int64)
         if not (len(a) == len(b) == len(rate) == len(delay)) or len(latency) != n_hosts + n_switches:
             raise ConfigError(["topology: the arrays of cables, or of nodes, differ in length"])
-        if not len(a):
+        if not len(a) or not len(latency):
             raise ConfigError(["topology: no cable"])
         cdef c.fab_topology_t topology
         topology.host_count = n_hosts
@@ -183,7 +200,10 @@ cdef class _Settings:
             for name, value in chosen.items():
                 self.keep.append(name.encode())
                 names[j] = self.keep[-1]
-                values[j] = value
+                try:
+                    values[j] = index(value)
+                except (TypeError, OverflowError) as error:
+                    raise ConfigError([f"{room}.{impl}.{name}: found {value!r}, allowed: a whole number of 64 bits"]) from error
                 j += 1
             self.items[i].count = j
             i += 1
@@ -220,7 +240,7 @@ cdef class Program:
 
     def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None):
         self.model = model
-        cdef const int32_t[::1] hosts = np.ascontiguousarray(rank_host, np.int32)
+        cdef const int32_t[::1] hosts = _array("rank_host", rank_host, np.int32)
         if not len(hosts):
             raise InputError(["the program has no rank"])
         capsule = table.__arrow_c_stream__()
