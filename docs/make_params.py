@@ -1,0 +1,140 @@
+"""Rewrites the generated parts of README.md and docs/: tables, and what commands print.
+
+A generated part lies between ``<!-- generated: WHAT -->`` and ``<!-- end -->``. WHAT is one of
+
+    params ROOM IMPL      parameters of an implementation, from the core's own table
+    trace                 columns of the trace
+    results TABLE         columns of a table of a result
+    presets               the clusters that come along
+    run COMMAND           the command and what it prints
+    output                what the Python block before it prints
+
+``python docs/make_params.py`` rewrites the files, ``--check`` only names those that are not current.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_PART = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return every page that may have generated parts."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def current(text: str, *, commands: bool = True) -> str:
+    """Return a page with its generated parts made anew; ``commands=False`` leaves the output of commands."""
+
+    def part(match: re.Match[str]) -> str:
+        what = match[2].split()
+        if what[0] in ("run", "output") and not commands:
+            return match[0]
+        if what == ["output"]:
+            what.append(text[: match.start()].rpartition("```python\n")[2].partition("```")[0])
+        return f"{match[1]}{_made(what)}\n{match[3]}"
+
+    return _PART.sub(part, text)
+
+
+def _made(what: Sequence[str]) -> str:
+    makers: dict[str, Callable[..., str]] = {
+        "params": _params,
+        "trace": _trace,
+        "results": _results,
+        "presets": _presets,
+        "run": _run,
+        "output": _output,
+    }
+    return makers[what[0]](*what[1:])
+
+
+def _params(room: str, impl: str) -> str:
+    from fabricsim.fabrics import parameter_table
+
+    parameters = parameter_table().of(room, impl)
+    if not parameters:
+        return f"`{impl}` has no parameters."
+    rows = [
+        (f"`{p.name}`", p.unit, str(p.default), f"{p.minimum} to {p.maximum}", p.meaning, p.source)
+        for p in parameters.values()
+    ]
+    return _table(("parameter", "unit", "default", "range", "meaning", "source"), rows)
+
+
+def _trace() -> str:
+    from fabricsim.trace.schema import COLUMNS
+
+    rows = [
+        (f"`{c.name}`", f"{c.type}".replace("<item: ", "<"), c.unit, "no" if c.required else "yes", c.meaning)
+        for c in COLUMNS
+    ]
+    return _table(("column", "type", "unit", "may be null", "meaning"), rows)
+
+
+def _results(name: str) -> str:
+    from fabricsim.records import SCHEMAS
+
+    rows = []
+    for field in SCHEMAS[name]:
+        unit = (field.metadata or {}).get(b"unit", b"").decode()
+        kind = "string" if str(field.type).startswith("dictionary") else str(field.type)
+        rows.append((f"`{field.name}`", kind, unit, "yes" if field.nullable else "no"))
+    return _table(("column", "type", "unit", "may be null"), rows)
+
+
+def _presets() -> str:
+    from fabricsim.cluster import Cluster
+    from fabricsim.platforms import preset_names
+
+    rows = [(f"`{name}`", Cluster.from_toml(name).description) for name in preset_names()]
+    return _table(("preset", "what it is"), rows)
+
+
+def _run(*command: str) -> str:
+    output = _printed("-m", "fabricsim", *command[1:])
+    return f"```console\n$ {shlex.join(command)}\n{output}\n```"
+
+
+def _output(program: str) -> str:
+    return f"```text\n{_printed('-c', program)}\n```"
+
+
+def _printed(*arguments: str) -> str:
+    """Return what Python prints to standard output; paths start at the folder of the package."""
+    import fabricsim
+
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.replace(f"{Path(fabricsim.__file__).parent.parent}/", "").rstrip()
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rewrite what is not current, or name it."""
+    check = "--check" in arguments
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        made = current(text)
+        if made != text:
+            stale.append(page)
+            if not check:
+                page.write_text(made, encoding="utf-8")
+    for page in stale:
+        print(f"{page.relative_to(ROOT)}: {'not current' if check else 'rewritten'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
