@@ -1,0 +1,23 @@
+"""``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from oracle.generate import random_world
+from oracle.world import compare
+
+for text in sys.argv[1:]:
+    world = random_world(int(text))
+    print(
+        f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
+    )
+    for i, cable in enumerate(world.cables):
+        print(f"  cable {i}: {cable.a} - {cable.b}, {cable.rate_mbps} Mb/s, {cable.delay_ps} ps")
+    for room, (name, values) in world.settings.items():
+        print(f"  {room}: {name} {values}")
+    for row in world.rows:
+        print("  ", {name: value for name, value in row.items() if value not in (0, [], -1)})
+    difference, oracle = compare(world, 10_000_000)
+    print("\n".join(difference) or f"no difference: {dict(oracle.count)}")

@@ -1,0 +1,254 @@
+"""The five collective algorithms: what one rank does when it starts, receives, and is acknowledged.
+
+``send(to_position, size, step)`` hands a message over; ``step`` tells the receiver which one it is. Every
+method returns whether the rank is done: it has received all that it needs and handed over all that it sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .rules import part, pieces
+
+STEP_BITS = 24
+FROM_LEFT, FROM_RIGHT, FROM_PARENT = range(3)
+
+
+class Collective:
+    """One rank's part of a collective."""
+
+    minds_acknowledgements = False
+
+    def __init__(
+        self, op: Any, position: int, param: dict[str, int], send: Callable[[int, int, int], None]
+    ) -> None:
+        self.kind, self.size, self.splits = op.kind, op.size, op.splits
+        self.n, self.position, self.root = len(op.ranks), position, op.root
+        self.param, self.send = param, send
+        self.got = 0
+
+    def peers(self) -> Iterator[int]:
+        """Yield the positions that this one may send to."""
+        raise AssertionError
+
+    def start(self) -> bool:
+        raise AssertionError
+
+    def received(self, step: int) -> bool:
+        raise AssertionError
+
+    def acknowledged(self) -> bool:
+        return False
+
+
+class Ring(Collective):
+    """In step s rank i sends part i-s to the next rank; n-1 steps, an all-reduce 2(n-1)."""
+
+    @property
+    def steps(self) -> int:
+        return (2 if self.kind == "all_reduce" else 1) * (self.n - 1)
+
+    @property
+    def m(self) -> int:
+        return pieces(self.size // self.n, self.param["chunk_bytes"], (1 << STEP_BITS) // (self.steps + 1))
+
+    def peers(self) -> Iterator[int]:
+        if self.n > 1:
+            yield (self.position + 1) % self.n
+
+    def pass_on(self, step: int, piece: int) -> None:
+        whole = part(self.size, self.n, (self.position - step) % self.n)
+        self.send((self.position + 1) % self.n, part(whole, self.m, piece), step * self.m + piece)
+
+    def start(self) -> bool:
+        if self.n == 1:
+            return True
+        for piece in range(self.m):
+            self.pass_on(0, piece)
+        return False
+
+    def received(self, step: int) -> bool:
+        if step // self.m + 1 < self.steps:
+            self.pass_on(step // self.m + 1, step % self.m)
+        self.got += 1
+        return self.got == self.steps * self.m
+
+
+class Chain(Collective):
+    """Chunks run from rank to rank, away from the root (broadcast) or towards it (reduce)."""
+
+    @property
+    def m(self) -> int:
+        return pieces(self.size, self.param["chunk_bytes"], 1 << (STEP_BITS - 2))
+
+    @property
+    def place(self) -> int:
+        """Return the place in the chain; the last one only receives."""
+        behind_root = (self.position - self.root) % self.n
+        return behind_root if self.kind == "broadcast" else (behind_root - 1) % self.n
+
+    def peers(self) -> Iterator[int]:
+        if self.n > 1 and self.place != self.n - 1:
+            yield (self.position + 1) % self.n
+
+    def pass_on(self, piece: int) -> None:
+        self.send((self.position + 1) % self.n, part(self.size, self.m, piece), piece)
+
+    def start(self) -> bool:
+        if self.n > 1 and self.place == 0:
+            for piece in range(self.m):
+                self.pass_on(piece)
+        return self.n == 1 or self.place == 0
+
+    def received(self, step: int) -> bool:
+        if self.place != self.n - 1:
+            self.pass_on(step)
+        self.got += 1
+        return self.got == self.m
+
+
+class Tree(Collective):
+    """One binary tree: chunks up to the root (all-reduce, reduce), down from it (all-reduce, broadcast).
+
+    ``v`` counts positions from the root; v hangs under (v-1)/2.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        if self.kind == "all_reduce":
+            self.root = 0
+        self.v = (self.position - self.root) % self.n
+        self.children = [c for c in (2 * self.v + 1, 2 * self.v + 2) if c < self.n]
+        self.from_child = [0, 0]
+        self.up = 0  # chunks that all children have delivered, passed on
+        self.m = pieces(self.size, self.param["chunk_bytes"], 1 << (STEP_BITS - 2))
+
+    def at(self, v: int) -> int:
+        return (v + self.root) % self.n
+
+    def peers(self) -> Iterator[int]:
+        if self.v and self.kind != "broadcast":
+            yield self.at((self.v - 1) // 2)
+        if self.kind != "reduce":
+            yield from (self.at(child) for child in self.children)
+
+    def pass_on(self, v: int, piece: int, came_from: int) -> None:
+        self.send(self.at(v), part(self.size, self.m, piece), piece << 2 | came_from)
+
+    def down(self, piece: int) -> None:
+        for child in self.children:
+            self.pass_on(child, piece, FROM_PARENT)
+
+    def reduce_on(self) -> bool:
+        while self.up < min([self.m, *self.from_child[: len(self.children)]]):
+            if self.v:
+                self.pass_on((self.v - 1) // 2, self.up, FROM_LEFT if self.v % 2 else FROM_RIGHT)
+            elif self.kind == "all_reduce":
+                self.down(self.up)
+            self.up += 1
+        return self.up == self.m and (self.v == 0 or self.kind == "reduce" or self.got == self.m)
+
+    def start(self) -> bool:
+        if self.n == 1:
+            return True
+        if self.kind != "broadcast":
+            return self.reduce_on()
+        if self.v:
+            return False
+        for piece in range(self.m):
+            self.down(piece)
+        return True
+
+    def received(self, step: int) -> bool:
+        if step & 3 != FROM_PARENT:
+            self.from_child[step & 3] += 1
+            return self.reduce_on()
+        self.down(step >> 2)
+        self.got += 1
+        return self.got == self.m
+
+
+class Pairwise(Collective):
+    """Every rank to every other its own part, to i+1, i+2, … with a window of messages not acknowledged."""
+
+    minds_acknowledgements = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.next, self.open = 1, 0
+        others = [i for i in range(self.n) if i != self.position]
+        self.expected = sum(self.between(i, self.position) > 0 for i in others)
+
+    def between(self, src: int, dst: int) -> int:
+        if self.splits:
+            return self.splits[src * self.n + dst if len(self.splits) > self.n else dst]
+        return part(self.size, self.n, src if self.kind == "all_gather" else dst)
+
+    def peers(self) -> Iterator[int]:
+        for i in range(1, self.n):
+            to = (self.position + i) % self.n
+            if self.between(self.position, to) > 0:
+                yield to
+
+    def go_on(self) -> bool:
+        while self.next < self.n and self.open < self.param["window_count"]:
+            to = (self.position + self.next) % self.n
+            self.next += 1
+            size = self.between(self.position, to)
+            if size:
+                self.open += 1
+                self.send(to, size, 0)
+        return self.next == self.n and self.got == self.expected
+
+    def start(self) -> bool:
+        return self.go_on()
+
+    def received(self, step: int) -> bool:
+        self.got += 1
+        return self.go_on()
+
+    def acknowledged(self) -> bool:
+        self.open -= 1
+        return self.go_on()
+
+
+class Dissemination(Collective):
+    """A barrier: in round k every rank tells the one 2^k ahead."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.round = 0
+        self.arrived: set[int] = set()
+
+    def peers(self) -> Iterator[int]:
+        ahead = 1
+        while ahead < self.n:
+            yield (self.position + ahead) % self.n
+            ahead *= 2
+
+    def tell(self) -> None:
+        self.send((self.position + (1 << self.round)) % self.n, self.param["message_bytes"], self.round)
+
+    def start(self) -> bool:
+        if self.n > 1:
+            self.tell()
+        return self.n == 1
+
+    def received(self, step: int) -> bool:
+        self.arrived.add(step)
+        while self.round in self.arrived:
+            self.round += 1
+            if 1 << self.round >= self.n:
+                return True
+            self.tell()
+        return False
+
+
+ALGORITHMS: dict[str, type[Collective]] = {
+    "ring": Ring,
+    "chain": Chain,
+    "tree": Tree,
+    "pairwise": Pairwise,
+    "dissemination": Dissemination,
+}

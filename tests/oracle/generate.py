@@ -1,0 +1,262 @@
+"""Random small worlds: a seed gives a topology, parameters that make trouble, and a program."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from .world import ALGORITHMS, Cable, World, row
+
+NS, US, MS = 1_000, 1_000_000, 1_000_000_000
+RATES = [10_000, 25_000, 40_000, 100_000, 123_457, 400_000]
+COLLECTIVES = {
+    "all_reduce": ["ring", "tree"],
+    "reduce_scatter": ["ring", "pairwise"],
+    "all_gather": ["ring", "pairwise"],
+    "all_to_all": ["pairwise"],
+    "broadcast": ["chain", "tree"],
+    "reduce": ["chain", "tree"],
+    "barrier": ["dissemination"],
+}
+
+
+def random_world(seed: int) -> World:
+    """Return the world of a seed."""
+    rng = random.Random(seed)
+    lossless = rng.random() < 0.5
+    ordered_cut = rng.random() < 0.35
+    n_hosts, n_switches, pairs = _topology(rng)
+    cables, latency = _wires(rng, n_hosts, n_switches, pairs)
+    settings = _settings(
+        rng, lossless, ordered_cut, max(_ports(n_hosts + n_switches, pairs)), cables, latency
+    )
+    mtu = settings["transport"][1]["mtu_bytes"]
+    hosts = rng.sample(range(n_hosts), rng.randint(2, n_hosts))
+    algorithms = {kind: rng.choice(names) for kind, names in COLLECTIVES.items()}
+    return World(
+        n_hosts=n_hosts,
+        n_switches=n_switches,
+        cables=cables,
+        latency_ps=latency,
+        rows=_rows(rng, len(hosts), mtu),
+        rank_host=hosts,
+        settings=settings,
+        coll=_coll(rng, mtu),
+        algorithms={**ALGORITHMS, **algorithms},
+        seed=rng.getrandbits(63),
+    )
+
+
+# ---- topology
+
+
+def _topology(rng: random.Random) -> tuple[int, int, list[tuple[int, int]]]:
+    """Return hosts, switches and the pairs that cables join; the order of cables is random (ports!)."""
+    shape = rng.choice(["star", "pair", "two tiers", "three tiers", "ring", "mesh", "line", "parallel"])
+    if shape == "pair":
+        return 2, 0, [(0, 1)]
+    if shape == "star":
+        hosts = rng.randint(2, 10)
+        links = []
+        switches = 1
+    elif shape == "two tiers":
+        leaves, spines = rng.randint(2, 4), rng.randint(1, 3)
+        hosts, switches = leaves * rng.randint(1, 3), leaves + spines
+        links = [(leaf, leaves + spine) for leaf in range(leaves) for spine in range(spines)]
+    elif shape == "three tiers":
+        hosts, switches = rng.randint(4, 12), 12
+        links = [(e + 2 * pod, 4 + a + 2 * pod) for pod in range(2) for e in range(2) for a in range(2)]
+        links += [(4 + a + 2 * pod, 8 + 2 * a + c) for pod in range(2) for a in range(2) for c in range(2)]
+    elif shape == "ring":
+        switches = rng.randint(3, 7)
+        hosts = rng.randint(3, 9)
+        links = [(i, (i + 1) % switches) for i in range(switches)]
+    elif shape == "mesh":
+        switches = rng.randint(3, 5)
+        hosts = rng.randint(3, 9)
+        links = [(i, j) for i in range(switches) for j in range(i) if rng.random() < 0.8 or j == i - 1]
+    elif shape == "line":
+        switches = rng.randint(2, 5)
+        hosts = rng.randint(2, 8)
+        links = [(i, i + 1) for i in range(switches - 1)]
+    else:
+        switches, hosts = 2, rng.randint(2, 8)
+        links = [(0, 1)] * rng.randint(2, 4)
+    edges = min(switches, 4 if shape in ("two tiers", "three tiers") else switches)
+    if shape == "two tiers":
+        edges = leaves
+    pairs = [
+        (h, hosts + (h * edges // hosts if rng.random() < 0.8 else rng.randrange(edges)))
+        for h in range(hosts)
+    ]
+    pairs += [(hosts + a, hosts + b) for a, b in links]
+    if rng.random() < 0.5:
+        rng.shuffle(pairs)
+    pairs = [(b, a) if rng.random() < 0.3 else (a, b) for a, b in pairs]
+    return hosts, switches, pairs
+
+
+def _ports(n_nodes: int, pairs: list[tuple[int, int]]) -> list[int]:
+    return [sum(node in pair for pair in pairs) for node in range(n_nodes)]
+
+
+def _wires(
+    rng: random.Random, n_hosts: int, n_switches: int, pairs: list[tuple[int, int]]
+) -> tuple[list[Cable], list[int]]:
+    rates = [rng.choice(RATES)] if rng.random() < 0.5 else rng.sample(RATES, 2)
+    delay = rng.choice([5 * NS, 50 * NS, 600 * NS, US, 5 * US])
+    delays = [delay] if rng.random() < 0.6 else [delay, delay + rng.randint(1, 500) * NS, 20 * NS]
+    cables = [Cable(a, b, rng.choice(rates), rng.choice(delays)) for a, b in pairs]
+    latency = rng.choice([0, 0, 300 * NS])
+    return cables, [0 if node < n_hosts else latency for node in range(n_hosts + n_switches)]
+
+
+# ---- parameters
+
+
+def _settings(
+    rng: random.Random, lossless: bool, cut: bool, ports: int, cables: list[Cable], latency: list[int]
+) -> dict[str, tuple[str, dict[str, int]]]:
+    mtu = rng.choice([256, 512, 1024, 4096, 1000])
+    frame = mtu + 98
+    transport = {
+        "mtu_bytes": mtu,
+        "ack_every_count": rng.choice([1, 1, 2, 5, 16]),
+        "rto_ps": rng.choice([20 * US, 60 * US, 300 * US, 2 * MS]),
+        "nak_interval_ps": rng.choice([US, 20 * US, 500 * US]),
+        "retry_limit_count": rng.choice([1000, 1000, 1000, 3]),
+        "window_bytes": rng.choice([0, 0, 1, 4 * mtu, 20 * mtu]),
+        "cnp_interval_ps": rng.choice([0, 2 * US, 50 * US]),
+        "control_priority": rng.choice([0, 1]),
+        "reorder_count": rng.choice([64, 1024]),
+        "header_bytes": rng.choice([82, 102]),
+        "first_header_bytes": rng.choice([16, 0]),
+    }
+    kmin = rng.choice([0, frame, 5 * frame, 20 * frame])
+    switch = {
+        "cut_through": int(cut),
+        "ecn": rng.choice([0, 1, 1]),
+        "ecn_kmin_bytes": kmin,
+        "ecn_kmax_bytes": kmin + rng.choice([0 if kmin else 1, frame, 10 * frame]),
+        "ecn_pmax_ppm": rng.choice([1_000_000, 200_000, 10_000]),
+        "dynamic_alpha_ppm": rng.choice([1_000_000, 250_000, 4_000_000, 30_000]),
+    }
+    settings = {"transport": ("roce", transport), "switch": ("ethernet", switch)}
+    if lossless:
+        link = {
+            "xoff_bytes": rng.choice([0, 0, 2 * frame, 6 * frame]),
+            "xoff_alpha_ppm": rng.choice([125_000, 1_000_000, 30_000]),
+            "xon_gap_bytes": rng.choice([0, frame, 2 * frame, 8356]),
+            "headroom_bytes": rng.choice([0, 0, 1, frame, 3 * frame]),
+        }
+        settings["link"] = ("pause", link)
+        # 2 B/ps at most: what fills the wires both ways
+        wire = max(2 * (c.delay_ps + max(latency)) * c.rate_mbps // 8_000_000 for c in cables)
+        headroom = link["headroom_bytes"] or wire + 4 * frame + 800
+        least = ports * (headroom + 2 * (frame + 40))
+        switch["buffer_bytes"] = max(1 << 14, least + rng.choice([0, 4, 40]) * frame)
+    else:
+        least = (
+            2 * (frame + 40) * 1_010_000 // switch["dynamic_alpha_ppm"] + 99
+        )  # two frames must fit in a queue
+        switch["buffer_bytes"] = max(1 << 14, least) + rng.choice([0, 0, 10, 60]) * frame
+    settings["route"] = (rng.choice(["ecmp", "ecmp", "spray"]), {"hash_seed": rng.randrange(5)})
+    if rng.random() < 0.6:
+        settings["cc"] = ("dcqcn", _dcqcn(rng, frame))
+    return settings
+
+
+def _dcqcn(rng: random.Random, frame: int) -> dict[str, int]:
+    return {
+        "g_inverse": rng.choice([256, 16, 2]),
+        "alpha_timer_ps": rng.choice([2 * US, 10 * US, 55 * US]),
+        "increase_timer_ps": rng.choice([2 * US, 10 * US, 55 * US]),
+        "byte_counter_bytes": rng.choice([0, 5 * frame, 10_000_000]),
+        "fast_recovery_count": rng.choice([1, 2, 5]),
+        "rate_ai_mbps": rng.choice([40, 2000]),
+        "rate_hai_mbps": rng.choice([400, 5000]),
+        "min_rate_mbps": rng.choice([100, 5000]),
+        "decrease_timer_ps": rng.choice([0, 4 * US, 7 * US]),
+        "alpha_by_timer": rng.choice([0, 1]),
+        "clamp_target": rng.choice([1, 1, 0]),
+    }
+
+
+def _coll(rng: random.Random, mtu: int) -> dict[str, dict[str, int]]:
+    coll: dict[str, dict[str, int]] = {}
+    for name in ("ring", "tree", "chain", "pairwise", "dissemination"):
+        coll[name] = {"launch_ps": rng.choice([0, 0, 3 * US]), "step_ps": rng.choice([0, 0, 200 * NS])}
+        if name in ("ring", "tree", "chain"):
+            coll[name]["chunk_bytes"] = rng.choice([0, 2 * mtu, 5000])
+    coll["pairwise"]["window_count"] = rng.choice([1, 2, 8])
+    return coll
+
+
+# ---- program
+
+
+def _rows(rng: random.Random, ranks: int, mtu: int) -> list[dict[str, Any]]:
+    """Return rows that cannot wait for each other in a circle: each names earlier rows only.
+
+    A send to another rank and its recv come one after the other.
+    """
+    rows: list[dict[str, Any]] = []
+    collectives = rng.random() < 0.6
+    most = rng.choice([3 * mtu, 20 * mtu, 60 * mtu])
+    for _ in range(rng.randint(1, 12)):
+        size = rng.choice([0, 1, rng.randint(1, mtu), rng.randint(1, most)])
+        if rng.random() < (0.5 if collectives else 0.1):
+            _add_collective(rng, rows, ranks, size)
+        elif rng.random() < 0.2:
+            some = rng.sample(range(ranks), rng.randint(1, ranks))
+            _add(rng, rows, row(len(rows), "compute", some, duration_ps=_pause(rng)))
+        else:
+            _add_flows(rng, rows, ranks, size)
+    return rows
+
+
+def _pause(rng: random.Random) -> int:
+    return rng.choice([0, 0, rng.randint(1, 5 * US), rng.randint(1, 100 * US), rng.randint(4 * MS, 15 * MS)])
+
+
+def _add(rng: random.Random, rows: list[dict[str, Any]], new: dict[str, Any]) -> None:
+    """Give a row its order: a stream, earlier rows of one of its ranks, both or none."""
+    new["stream"] = rng.choice([-1, -1, 0, 1])
+    if rows and rng.random() < 0.3:
+        shared = [r["id"] for r in rows if set(r["ranks"]) & set(new["ranks"])]
+        new["after"] = rng.sample(shared, min(len(shared), rng.randint(1, 3)))
+    if rng.random() < 0.3:
+        new["delay_ps"] = _pause(rng)
+    rows.append(new)
+
+
+def _add_collective(rng: random.Random, rows: list[dict[str, Any]], ranks: int, size: int) -> None:
+    kind = rng.choice(list(COLLECTIVES))
+    some = rng.sample(range(ranks), rng.randint(1, ranks))
+    if rng.random() < 0.5:
+        some.sort()
+    new = row(len(rows), kind, some, size=0 if kind == "barrier" else size)
+    if kind in ("broadcast", "reduce"):
+        new["peers"] = [rng.choice(some)]
+    if kind == "all_to_all" and rng.random() < 0.5:
+        entries = len(some) if rng.random() < 0.5 else len(some) ** 2
+        new["splits"] = [rng.choice([0, 1, rng.randint(0, size)]) for _ in range(entries)]
+    _add(rng, rows, new)
+
+
+def _add_flows(rng: random.Random, rows: list[dict[str, Any]], ranks: int, size: int) -> None:
+    """Add a send row of some ranks and the recv row for it: a permutation, an incast or a single flow."""
+    sources = rng.sample(range(ranks), rng.choice([1, 1, ranks]))
+    if rng.random() < 0.5:
+        targets = [rng.randrange(ranks)] * len(sources)
+    else:
+        targets = rng.sample(range(ranks), len(sources))
+    tag = rng.choice([0, 0, 1, 7, -3])
+    send = row(len(rows), "send", sources, peers=targets, size=size, tag=tag)
+    _add(rng, rows, send)
+    if len(set(targets)) == len(targets):
+        recv = row(len(rows), "recv", targets, peers=sources, size=size, tag=tag)
+        rows.append({**recv, "delay_ps": _pause(rng) if rng.random() < 0.2 else 0})
+    else:
+        for source, target in zip(sources, targets, strict=True):
+            rows.append(row(len(rows), "recv", [target], peers=[source], size=size, tag=tag))

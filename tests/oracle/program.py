@@ -1,0 +1,252 @@
+"""What the ranks do: release by streams and ``after``, delays, compute, matching, collectives.
+
+An instance is an operation on one of its ranks; instances are numbered in row order, then in the order of
+the row's ranks. It is released when the one before it in its stream and those that ``after`` names have ended
+on the same rank. Timers of a host at one time go by kind (start, end, step of a collective, launch), then by
+step and instance.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .collectives import ALGORITHMS, Collective
+from .host import Connection, Host
+from .rules import MASK, mix
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+START, END, STEP, LAUNCH = 8, 9, 10, 11
+
+
+@dataclass
+class Op:
+    """A row of the trace."""
+
+    row: int
+    id: int
+    kind: str
+    ranks: list[int]
+    peers: list[int]
+    size: int
+    splits: list[int]
+    duration_ps: int
+    delay_ps: int
+    stream: int
+    after: list[int]
+    tag: int
+    first: int = 0
+    root: int = 0
+
+
+@dataclass
+class Instance:
+    """An operation on one of its ranks."""
+
+    number: int
+    op: Op
+    position: int
+    wait: int = 0
+    start_ps: int = -1
+    end_ps: int = -1
+    delivered_ps: int = -1  # of a recv
+    match: Instance | None = None
+    connection: Connection | None = None  # of a send; None: to itself
+    early: list[int] = field(default_factory=list)  # steps of a collective that came before its start
+    running: Collective | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.op.ranks[self.position]
+
+
+class Program:
+    """All operations, and how they go on."""
+
+    def __init__(
+        self, sim: Simulator, ops: list[Op], rank_host: list[int], algorithms: dict[str, str]
+    ) -> None:
+        self.sim, self.ops, self.rank_host, self.algorithms = sim, ops, rank_host, algorithms
+        self.instances: list[Instance] = []
+        for op in ops:
+            op.first = len(self.instances)
+            if op.kind in ("broadcast", "reduce"):
+                op.root = op.ranks.index(op.peers[0])
+            self.instances += [Instance(op.first + p, op, p) for p in range(len(op.ranks))]
+        self.followers: dict[int, list[Instance]] = defaultdict(
+            list
+        )  # by instance: those of `after`, then the stream
+        self.order()
+        self.connect()
+
+    # ---- before the run
+
+    def on_rank(self, op: Op, rank: int) -> Instance | None:
+        return self.instances[op.first + op.ranks.index(rank)] if rank in op.ranks else None
+
+    def follow(self, before: Instance, after: Instance) -> None:
+        self.followers[before.number].append(after)
+        after.wait += 1
+
+    def order(self) -> None:
+        by_id = {op.id: op for op in self.ops}
+        for op in self.ops:
+            for before in op.after:
+                for rank in op.ranks:
+                    earlier = self.on_rank(by_id[before], rank)
+                    if earlier:
+                        self.follow(earlier, self.instances[op.first + op.ranks.index(rank)])
+        newest: dict[tuple[int, int], Instance] = {}
+        for instance in self.instances:
+            if instance.op.stream >= 0:
+                key = instance.rank, instance.op.stream
+                if key in newest:
+                    self.follow(newest[key], instance)
+                newest[key] = instance
+
+    def collective(self, instance: Instance, send: Any = None) -> Collective:
+        name = self.algorithms[instance.op.kind]
+        return ALGORITHMS[name](instance.op, instance.position, self.sim.coll_param[name], send)
+
+    def connect(self) -> None:
+        """Match sends with recvs, and make a connection for every (host, lane, host) that sends.
+
+        A stream is a lane; collectives outside streams share lane -1; a send outside has a lane of its own.
+        """
+        flows: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
+        recvs: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
+        edges: set[tuple[int, int, int]] = set()
+        lanes: dict[int, int] = {}
+        for instance in self.instances:
+            op = instance.op
+            if op.kind == "send":
+                flows[instance.rank, op.peers[instance.position], op.tag].append(instance)
+            elif op.kind == "recv":
+                recvs[op.peers[instance.position], instance.rank, op.tag].append(instance)
+            elif op.kind != "compute":
+                host = self.rank_host[instance.rank]
+                for to in self.collective(instance).peers():
+                    edges.add((host, op.stream, self.rank_host[op.ranks[to]]))
+        for (src, dst, tag), sends in flows.items():
+            for ordinal, (send, recv) in enumerate(zip(sends, recvs[src, dst, tag], strict=True)):
+                send.match, recv.match = recv, send
+                own = -2 - (mix((tag & MASK) ^ ordinal << 40) & 0x3FFFFFFF)
+                lanes[send.number] = send.op.stream if send.op.stream >= 0 else own
+                if src != dst:
+                    edges.add((self.rank_host[src], lanes[send.number], self.rank_host[dst]))
+        self.connections: dict[tuple[int, int, int], Connection] = {}
+        for src, lane, dst in sorted(edges):
+            tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
+            c = Connection(self.sim, src, dst, lane, len(tx), len(rx))
+            tx.append(c)
+            rx.append(c)
+            self.connections[src, lane, dst] = c
+        for number, lane in lanes.items():
+            send = self.instances[number]
+            dst = send.op.peers[send.position]
+            if send.rank != dst:
+                send.connection = self.connections[self.rank_host[send.rank], lane, self.rank_host[dst]]
+
+    # ---- the run
+
+    def host(self, instance: Instance) -> Host:
+        return self.sim.hosts[self.rank_host[instance.rank]]
+
+    def timer(self, instance: Instance, when: int, kind: int, action: Any, *args: Any, step: int = 0) -> None:
+        self.host(instance).timer(
+            when, kind << 56 | step << 32 | instance.number, action, instance, *args, when
+        )
+
+    def begin(self) -> None:
+        for instance in self.instances:
+            if instance.wait == 0:
+                self.release(instance, 0)
+
+    def release(self, instance: Instance, now: int) -> None:
+        if instance.op.delay_ps:
+            self.timer(instance, now + instance.op.delay_ps, START, self.start)
+        else:
+            self.start(instance, now)
+
+    def start(self, instance: Instance, now: int) -> None:
+        op = instance.op
+        instance.start_ps = now
+        if op.kind == "compute":
+            self.timer(instance, now + op.duration_ps, END, self.end)
+        elif op.kind == "send":
+            self.start_send(instance, now)
+        elif op.kind == "recv":
+            if instance.delivered_ps >= 0:
+                self.timer(instance, now, END, self.end)
+        else:
+            launch_ps = self.sim.coll_param[self.algorithms[op.kind]]["launch_ps"]
+            self.timer(instance, now + launch_ps, LAUNCH, self.launch)
+
+    def end(self, instance: Instance, now: int) -> None:
+        assert instance.end_ps < 0, "an operation ended twice"
+        instance.end_ps = now
+        for follower in self.followers[instance.number]:
+            follower.wait -= 1
+            if follower.wait == 0:
+                self.release(follower, now)
+
+    def start_send(self, send: Instance, now: int) -> None:
+        recv = send.match
+        assert recv
+        if send.connection:
+            delivered, acknowledged = partial(self.delivered, recv), partial(self.end, send)
+            self.host(send).post(send.connection, send.op.size, delivered, acknowledged, now)
+            return
+        recv.delivered_ps = now  # to itself: no network, no time
+        if recv.start_ps >= 0:
+            self.timer(recv, now, END, self.end)
+        self.timer(send, now, END, self.end)
+
+    def delivered(self, recv: Instance, now: int) -> None:
+        recv.delivered_ps = now
+        if recv.start_ps >= 0:
+            self.end(recv, now)
+
+    # ---- collectives
+
+    def launch(self, instance: Instance, now: int) -> None:
+        collective = self.collective(instance, partial(self.coll_send, instance))
+        instance.running = collective
+        done = collective.start()
+        for step in instance.early:
+            done = done or collective.received(step)
+        if done:
+            instance.running = None
+            self.timer(instance, now, END, self.end)
+
+    def coll_send(self, instance: Instance, to: int, size: int, step: int) -> None:
+        op = instance.op
+        receiver = self.instances[op.first + to]
+        key = self.rank_host[instance.rank], op.stream, self.rank_host[receiver.rank]
+        delivered = partial(self.coll_delivered, receiver, step)
+        acknowledged = partial(self.coll_acknowledged, instance)
+        self.host(instance).post(self.connections[key], size, delivered, acknowledged, self.sim.now)
+
+    def coll_delivered(self, instance: Instance, step: int, now: int) -> None:
+        step_ps = self.sim.coll_param[self.algorithms[instance.op.kind]]["step_ps"]
+        if step_ps:
+            self.timer(instance, now + step_ps, STEP, self.coll_received, step, step=step)
+        else:
+            self.coll_received(instance, step, now)
+
+    def coll_received(self, instance: Instance, step: int, now: int) -> None:
+        if not instance.running:
+            instance.early.append(step)
+        elif instance.running.received(step):
+            instance.running = None
+            self.end(instance, now)
+
+    def coll_acknowledged(self, instance: Instance, now: int) -> None:
+        running = instance.running
+        if running and running.minds_acknowledgements and running.acknowledged():
+            instance.running = None
+            self.end(instance, now)

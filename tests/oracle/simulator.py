@@ -1,0 +1,107 @@
+"""One global heap of events, ordered by (time, what it is, key), and the trail of arrivals."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .dcqcn import Dcqcn, LineRate
+from .fabric import PAUSE, Link, Packet, Switch
+from .host import PSN_MASK, GaveUpError, Host
+from .network import Network
+from .program import Op, Program
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class TooLongError(Exception):
+    """The world needs more events than the caller allows."""
+
+
+class Simulator:
+    """A world running; everything that changes is in here."""
+
+    def __init__(self, world: World) -> None:
+        self.seed = world.seed
+        self.param = {room: world.params(room) for room in ("switch", "link", "route", "transport", "cc")}
+        self.coll_param = {name: world.params("coll", name) for name in set(world.algorithms.values())}
+        self.lossless = world.chosen("link") == "pause"
+        self.spray = world.chosen("route") == "spray"
+        transport = self.param["transport"]
+        self.control_priority = bool(transport["control_priority"])
+        largest = transport["mtu_bytes"] + transport["header_bytes"] + transport["first_header_bytes"]
+        self.wire_max = max(largest, transport["ack_bytes"], transport["cnp_bytes"])
+        self.network = Network(world, self.param["route"]["hash_seed"])
+        self.now = 0
+        self.count: Counter[str] = Counter()
+        self.trail: list[tuple[int, ...]] = []
+        self.gave_up_ps: int | None = None
+        self._heap: list[tuple[Any, ...]] = []
+        self._pushed = self._foreground = 0
+        self.hosts = [Host(self, n) for n in range(world.n_hosts)]
+        self.nodes: list[Any] = [*self.hosts, *(Switch(self, n) for n in self.network.switches)]
+        self.links: list[Link] = []
+        for i, cable in enumerate(world.cables):
+            for tx, rx in ((cable.a, cable.b), (cable.b, cable.a)):
+                link = Link(
+                    self, 2 * i + (tx == cable.b), cable, tx, rx, cable.delay_ps + world.latency_ps[rx]
+                )
+                link.tx_port, link.rx_port = len(self.nodes[tx].outs), len(self.nodes[rx].ins)
+                self.nodes[tx].outs.append(link)
+                self.nodes[rx].ins.append(link)
+                self.links.append(link)
+        for node in self.nodes:
+            node.ready()
+        ops = [Op(row=i, **row) for i, row in enumerate(world.rows)]
+        self.program = Program(self, ops, world.rank_host, world.algorithms)
+        controller = {"none": LineRate, "dcqcn": Dcqcn}[world.chosen("cc")]
+        for c in self.program.connections.values():
+            c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
+
+    def at(
+        self,
+        when: int,
+        what: int,
+        key: int,
+        action: Callable[..., None],
+        *args: Any,
+        background: bool = False,
+    ) -> None:
+        """Call ``action(*args)`` at a time; the run ends when only background events are left."""
+        self._pushed += 1
+        self._foreground += not background
+        heapq.heappush(self._heap, (when, what, key, self._pushed, background, action, args))
+
+    def record(self, link: Link, packet: Packet, now: int) -> None:
+        self.count["packet_hops"] += 1
+        flags = packet.marked + 2 * packet.last
+        connection = 0 if packet.kind >= PAUSE else packet.connection
+        psn = packet.psn & PSN_MASK
+        self.trail.append((now, link.name, packet.dst, connection, psn, packet.size, packet.kind, flags))
+
+    def run(self, most_events: int) -> None:
+        """Run to the end, or until a connection gives up.
+
+        Raises
+        ------
+        TooLongError
+            After ``most_events``.
+        """
+        self.program.begin()
+        events = 0
+        try:
+            while self._foreground:
+                self.now, _, _, _, background, action, args = heapq.heappop(self._heap)
+                self._foreground -= not background
+                action(*args)
+                events += 1
+                if events > most_events:
+                    raise TooLongError
+        except GaveUpError as error:
+            self.gave_up_ps = error.when_ps
+        self.count["drops"] = sum(link.drops for link in self.links)
+        self.count["ecn_marks"] = sum(link.marks for link in self.links)
+        self.trail.sort()

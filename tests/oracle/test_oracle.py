@@ -1,0 +1,61 @@
+"""The core and the oracle give the same trail, to the picosecond, on random small worlds.
+
+``python tests/oracle SEED …`` shows a world and its first difference; FABRICSIM_ORACLE_WORLDS runs more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from oracle.generate import random_world
+from oracle.simulator import TooLongError
+from oracle.world import compare
+
+BATCH = 50
+BATCHES = max(1, int(os.environ.get("FABRICSIM_ORACLE_WORLDS", "1000")) // BATCH)
+MOST_EVENTS = 100_000
+
+
+def options(seed: int) -> dict[str, object]:
+    """Return how the core runs a world: every way must give the same."""
+    return {"threads": 2 if seed % 10 == 0 else 1, "plain": seed % 4 == 0}
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_same_trail(batch: int) -> None:
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        try:
+            difference, _ = compare(random_world(seed), MOST_EVENTS, **options(seed))
+        except TooLongError:
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle {seed})", *difference])
+
+
+def test_the_worlds_make_trouble() -> None:
+    """What the comparison covers: everything that can happen does happen in the worlds that are run."""
+    seen: Counter[str] = Counter()
+    for seed in range(200):
+        world = random_world(seed)
+        seen[f"link {world.chosen('link')}"] += 1
+        seen[f"route {world.chosen('route')}"] += 1
+        seen[f"colours {min(world.model().n_colours, 3)}"] += 1
+        seen[f"cut-through {world.params('switch')['cut_through']}"] += 1
+        seen[f"control priority {world.params('transport')['control_priority']}"] += 1
+        for row in world.rows:
+            seen[row["kind"]] += 1
+        counters = world.run()
+        try:
+            counters.step()
+        except Exception as error:
+            seen[type(error).__name__] += 1
+        seen.update({name: n for name, n in counters.counters().items() if n > 0})
+    wanted = set(
+        "link pause,link lossy,route ecmp,route spray,colours 2,colours 3,cut-through 0,cut-through 1,"
+        "control priority 0,control priority 1,compute,send,recv,all_reduce,reduce_scatter,all_gather,all_to_all,"
+        "broadcast,reduce,barrier,drops,ecn_marks,cnps,pfc_pauses,pfc_resumes,naks,timeouts,retransmits,"
+        "duplicates".split(",")
+    )
+    assert wanted <= {name for name, n in seen.items() if n >= 5}, seen

@@ -1,0 +1,204 @@
+"""A small world: topology, settings and program, and how to run it on the core and on the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fabricsim._core import engine
+from fabricsim.errors import DeadlockError, EngineError
+from fabricsim.trace.schema import KINDS, LOWERED_SCHEMA
+
+from .simulator import Simulator
+
+DEFAULTS = {"switch": "ethernet", "link": "lossy", "route": "ecmp", "transport": "roce", "cc": "none"}
+ALGORITHMS = {
+    "all_reduce": "ring",
+    "reduce_scatter": "ring",
+    "all_gather": "ring",
+    "all_to_all": "pairwise",
+    "broadcast": "chain",
+    "reduce": "chain",
+    "barrier": "dissemination",
+}
+FIELDS = ("when_ps", "link", "dst", "connection", "psn", "bytes", "kind", "flags")
+COUNTERS = (
+    "packets", "packet_hops", "drops", "ecn_marks", "pfc_pauses", "pfc_resumes", "acks", "naks", "cnps",
+    "retransmits", "timeouts", "duplicates", "messages",
+)  # fmt: skip
+KIND_NAMES = ("data", "ack", "nak", "cnp", "pause", "resume")
+
+
+@cache
+def table() -> dict[tuple[str, str], dict[str, int]]:
+    """Return the core's parameters and their defaults by (room, implementation)."""
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for p in engine.params():
+        rows.setdefault((p["room"], p["impl"]), {})[p["name"]] = p["default"]
+    return rows
+
+
+@dataclass
+class Cable:
+    a: int
+    b: int
+    rate_mbps: int
+    delay_ps: int
+
+
+@dataclass
+class World:
+    """Everything that decides a run. Rows have the fields of ``program.Op`` but ``row``."""
+
+    n_hosts: int
+    n_switches: int
+    cables: list[Cable]
+    latency_ps: list[int]
+    rows: list[dict[str, Any]]
+    rank_host: list[int]
+    settings: dict[str, tuple[str, dict[str, int]]] = field(default_factory=dict)  # by room
+    coll: dict[str, dict[str, int]] = field(default_factory=dict)  # by algorithm
+    algorithms: dict[str, str] = field(default_factory=lambda: dict(ALGORITHMS))
+    seed: int = 1
+
+    def chosen(self, room: str) -> str:
+        return self.settings[room][0] if room in self.settings else DEFAULTS[room]
+
+    def params(self, room: str, name: str | None = None) -> dict[str, int]:
+        own = self.coll.get(name or "", {}) if room == "coll" else self.settings.get(room, ("", {}))[1]
+        return {**table().get((room, name or self.chosen(room)), {}), **own}
+
+    def model(self) -> engine.Model:
+        settings = [(room, name, values) for room, (name, values) in self.settings.items()]
+        settings += [("coll", name, values) for name, values in self.coll.items()]
+        return engine.Model(
+            n_hosts=self.n_hosts,
+            n_switches=self.n_switches,
+            cable_a=[c.a for c in self.cables],
+            cable_b=[c.b for c in self.cables],
+            cable_rate_mbps=[c.rate_mbps for c in self.cables],
+            cable_delay_ps=[c.delay_ps for c in self.cables],
+            node_latency_ps=self.latency_ps,
+            settings=settings,
+        )
+
+    def table(self) -> pa.Table:
+        rows = [
+            {
+                **{
+                    k: row[k]
+                    for k in ("id", "ranks", "splits", "duration_ps", "delay_ps", "stream", "after", "tag")
+                },
+                "kind": KINDS.index(row["kind"]),
+                "peer": row["peers"],
+                "bytes": row["size"],
+            }
+            for row in self.rows
+        ]
+        return pa.Table.from_pylist(rows, schema=LOWERED_SCHEMA)
+
+    def run(self, **options: Any) -> engine.Run:
+        """Return a run of the core that has not begun."""
+        model = self.model()
+        program = engine.Program(model, self.table(), rank_host=self.rank_host, algorithms=self.algorithms)
+        return engine.Run(model, program, seed=self.seed, **options)
+
+
+def row(id: int, kind: str, ranks: list[int], **fields: Any) -> dict[str, Any]:
+    """Return a row with the defaults of the fields that are not given."""
+    base = dict(peers=[], size=0, splits=[], duration_ps=0, delay_ps=0, stream=-1, after=[], tag=0)
+    return {"id": id, "kind": kind, "ranks": ranks, **base, **fields}
+
+
+def compare(world: World, most_events: int = 400_000, **options: Any) -> tuple[list[str], Simulator]:
+    """Run a world on both; return lines that tell the first differences (none if they agree).
+
+    Raises
+    ------
+    simulator.TooLongError
+        When the oracle would need more events.
+    """
+    oracle = Simulator(world)
+    oracle.run(most_events)
+    run = world.run(record_packets=True, **options)
+    ending = "done"
+    try:
+        run.step()
+    except DeadlockError:
+        ending = "stuck"
+    except EngineError:
+        ending = "gave up"
+    ended = all(i.end_ps >= 0 for i in oracle.program.instances)
+    oracle_ending = "gave up" if oracle.gave_up_ps is not None else "done" if ended else "stuck"
+    lines = []
+    if ending != oracle_ending:
+        lines.append(f"ending: core {ending}, oracle {oracle_ending}")
+    until = run.now_ps if "gave up" in (ending, oracle_ending) else None
+    lines += _trail_difference(world, [tuple(int(v) for v in p) for p in run.packets()], oracle.trail, until)
+    if ending == oracle_ending and ending != "gave up":
+        lines += _other_differences(run, oracle)
+    return lines, oracle
+
+
+def _trail_difference(
+    world: World, core: list[tuple[int, ...]], oracle: list[tuple[int, ...]], until: int | None
+) -> list[str]:
+    if until is not None:
+        core, oracle = [p for p in core if p[0] < until], [p for p in oracle if p[0] < until]
+    if core == oracle:
+        return []
+    at = next(
+        (i for i, (a, b) in enumerate(zip(core, oracle, strict=False)) if a != b), min(len(core), len(oracle))
+    )
+    lines = [f"trail: differs at arrival {at} (core has {len(core)}, oracle {len(oracle)})"]
+    for name, trail in (("core", core), ("oracle", oracle)):
+        lines += [f"  {name:6} {'>' if i == at else ' '} {describe(world, trail[i])}"
+                  for i in range(max(0, at - 2), min(len(trail), at + 3))]  # fmt: skip
+    return lines
+
+
+def describe(world: World, arrival: tuple[int, ...]) -> str:
+    """Return an arrival in words."""
+    when, link, dst, connection, psn, size, kind, flags = arrival
+    cable = world.cables[link // 2]
+    tx, rx = (cable.b, cable.a) if link % 2 else (cable.a, cable.b)
+    marks = (" CE" if flags & 1 else "") + (" last" if flags & 2 else "")
+    return f"{when:>12} ps node {tx}->{rx} {KIND_NAMES[kind]} to {dst}#{connection} psn {psn} {size} B{marks}"
+
+
+def _other_differences(run: engine.Run, oracle: Simulator) -> list[str]:
+    lines = []
+    counters = run.counters()
+    for name in COUNTERS:
+        if counters[name] != oracle.count[name]:
+            lines.append(f"counter {name}: core {counters[name]}, oracle {oracle.count[name]}")
+    ops = run.ops()
+    instances = oracle.program.instances
+    for column, core in (("start_ps", ops["start_ps"]), ("end_ps", ops["end_ps"])):
+        mine = np.array([getattr(i, column) for i in instances], np.int64)
+        for at in np.flatnonzero(core != mine)[:3]:
+            op = instances[at].op
+            lines.append(
+                f"{column} of {op.kind} {op.id}, rank {instances[at].rank}: core {core[at]}, oracle {mine[at]}"
+            )
+    sends = run.sends()
+    mine = [i.match.delivered_ps for i in instances if i.op.kind == "send" and i.match]
+    if mine != sends["delivered_ps"].tolist():
+        lines.append(f"sends delivered: core {sends['delivered_ps'].tolist()}, oracle {mine}")
+    links = run.links()
+    names = {
+        "packets": "packets",
+        "bytes": "bytes",
+        "ecn_marks": "marks",
+        "drops": "drops",
+        "pauses": "pauses",
+    }
+    for name, attribute in names.items():
+        mine = [getattr(link, attribute) for link in oracle.links]
+        if mine != links[name].tolist():
+            lines.append(f"links {name}: core {links[name].tolist()}, oracle {mine}")
+    return lines
