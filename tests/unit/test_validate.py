@@ -1,11 +1,13 @@
 """The runner of the published checks."""
 
+import json
 import math
 
 import pytest
 
+from fabricsim.cli import main
 from fabricsim.errors import ConfigError, InputError
-from fabricsim.validate import Check, Unavailable, run_checks, select
+from fabricsim.validate import Check, Unavailable, all_checks, run_checks, select
 
 
 def a_check(value, name="goodput", **changes):
@@ -49,3 +51,16 @@ def test_checks_are_selected_by_name():
     with pytest.raises(ConfigError, match="no check matches"):
         select(checks, "torus")
     assert [o.passed for o in run_checks(checks)] == [False, False]
+
+
+def test_every_published_figure_is_met():
+    outcomes = list(run_checks(all_checks()))
+    assert len(outcomes) >= 17
+    assert [f"{o.check.name}: {o.value} {o.note}" for o in outcomes if not o.passed] == []
+    assert all(o.check.source and o.check.status for o in outcomes)
+
+
+def test_the_command_prints_json(capsys):
+    assert main(["validate", "--only", "t_PFC", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] and found["checks"][0]["emulated"] == pytest.approx(24.475)
