@@ -13,6 +13,7 @@ from fabricsim.errors import ConfigError
 from fabricsim.fabrics.parameters import read_values
 from fabricsim.fabrics.toml import key_lines, write_toml
 from fabricsim.platforms import list_platforms, preset_names
+from fabricsim.units import us
 
 STAR = {"kind": "star", "hosts": 4, "rate": "100Gbps", "latency": "1us"}
 
@@ -412,3 +413,12 @@ def test_an_algorithm_that_does_not_do_a_kind_is_told_with_its_place():
     assert (
         "collectives.barrier.algorithm: found 'ring', which does no barrier; allowed: dissemination" in text
     )
+
+
+@pytest.mark.parametrize("name", ["fat-tree-k16-100g-roce", "fat-tree-k8-400g-roce", "demo-64-400g-roce"])
+def test_presets_have_dcqcn_as_published(name):
+    cluster = Cluster.load(name)
+    cc = setting(cluster, "cc")
+    assert (cc["alpha_timer_ps"], cc["increase_timer_ps"], cc["decrease_timer_ps"]) == (55 * us, 55 * us, 0)
+    assert (cc["byte_counter_bytes"], cc["fast_recovery_count"], cc["rate_ai_mbps"]) == (10_000_000, 5, 40)
+    assert setting(cluster, "transport")["cnp_interval_ps"] == 50 * us
