@@ -61,16 +61,14 @@ static inline bool fab_queue_room(fab_worker_t *worker, fab_link_t *link, fab_po
 static inline void fab_queue_write(fab_link_t *link, fab_port_t *port, uint32_t at, fab_packet_t packet, uint16_t from)
 {
     link->ring[at & link->mask] = packet;
-    if (port->from)
-        port->from[at & link->mask] = from;
+    port->from[at & link->mask] = from;
 }
 
 /* Appends a visible entry, with some flags more, that begins when the link is free. */
-FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l,
-                                         const fab_packet_t *packet, uint32_t more_flags, uint16_t from, int64_t now_ps)
+FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_link_t *link,
+                                         fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags, uint16_t from,
+                                         int64_t now_ps)
 {
-    fab_link_t *link = &fabric->links[l];
-    fab_port_t *port = &fabric->ports[l];
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
     const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
     const int64_t arrival_ps = (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
@@ -79,8 +77,7 @@ FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_
     *slot = *packet;
     slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
     slot->psn_flags |= more_flags;
-    if (port->from)
-        port->from[at & link->mask] = from;
+    port->from[at & link->mask] = from;
     link->busy_ps = end_ps;
     link->last_ps = arrival_ps;
     if (link->head == at) {
@@ -95,8 +92,7 @@ FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_
 FAB_INLINE void fab_queue_move(fab_link_t *link, fab_port_t *port, uint32_t to, uint32_t from)
 {
     link->ring[to & link->mask] = link->ring[from & link->mask];
-    if (port->from)
-        port->from[to & link->mask] = port->from[from & link->mask];
+    port->from[to & link->mask] = port->from[from & link->mask];
 }
 
 /* Moves the entries from `at` on up by one. */
@@ -108,11 +104,11 @@ static inline void fab_queue_open_up(fab_link_t *link, fab_port_t *port, uint32_
 }
 
 /* Opens a place before visible entry `at` by moving what is less: the entries on the wire or those in line.
- * Returns the place. The receiver is not working now, so its head may move; the cursor, which stands at now, is
- * not behind it. */
+ * Returns the place. The receiver is not working now, so its head may move; but not over an entry that the cursor
+ * still stands on (one that cuts through can have been taken before its last bit has left). */
 static inline uint32_t fab_queue_open(fab_link_t *link, fab_port_t *port, uint32_t at)
 {
-    if (at - link->head > link->tail - at) {
+    if (at - link->head > link->tail - at || (int32_t)(port->cursor - link->head) < 0) {
         fab_queue_open_up(link, port, at);
         link->visible++;
         return at;
@@ -126,38 +122,31 @@ static inline uint32_t fab_queue_open(fab_link_t *link, fab_port_t *port, uint32
 }
 
 /* Appends a data packet to a paused link; the resume will give it its time. */
-static inline void fab_queue_park(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_packet_t packet,
-                                    uint16_t from)
+static FAB_NOINLINE void fab_queue_park(fab_link_t *link, fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags,
+                                        uint16_t from)
 {
-    fab_link_t *link = &fabric->links[l];
-    fab_port_t *port = &fabric->ports[l];
-    if (!fab_queue_room(worker, link, port))
-        return;
     const uint32_t before = link->ring[(link->tail - 1) & link->mask].bytes;
     const bool first = link->tail == link->visible;
-    const int64_t wire_ps = fab_link_wire_ps(link, packet.bytes);
-    packet.delta_ps = (uint32_t)(fab_link_cuts_through(link) ? (first ? 0 : fab_link_wire_ps(link, before)) : wire_ps);
+    const int64_t wire_ps = fab_link_wire_ps(link, packet->bytes);
+    fab_packet_t entry = *packet;
+    entry.psn_flags |= more_flags;
+    entry.delta_ps = (uint32_t)(fab_link_cuts_through(link) ? (first ? 0 : fab_link_wire_ps(link, before)) : wire_ps);
     port->parked_ps += wire_ps;
-    fab_queue_write(link, port, link->tail, packet, from);
+    fab_queue_write(link, port, link->tail, entry, from);
     link->tail++;
-    link->bytes += packet.bytes;
+    link->bytes += packet->bytes;
 }
 
-/* Hands a data packet to the link, paused or not. The cursor may lag, as long as the ring has room. */
-FAB_INLINE void fab_queue_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, const fab_packet_t *packet,
-                               uint32_t more_flags, uint16_t from, int64_t now_ps)
+/* Hands a data packet to the link, paused or not. The ring must have room; the cursor may lag. */
+FAB_INLINE void fab_queue_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_link_t *link,
+                               fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags, uint16_t from,
+                               int64_t now_ps)
 {
-    fab_link_t *link = &fabric->links[l];
-    fab_port_t *port = &fabric->ports[l];
     if (FAB_UNLIKELY(port->paused)) {
-        fab_packet_t marked = *packet;
-        marked.psn_flags |= more_flags;
-        fab_queue_park(worker, fabric, l, marked, from);
+        fab_queue_park(link, port, packet, more_flags, from);
         return;
     }
-    if (FAB_UNLIKELY(!fab_queue_room(worker, link, port)))
-        return;
-    fab_queue_append_visible(worker, fabric, l, packet, more_flags, from, now_ps);
+    fab_queue_append_visible(worker, fabric, l, link, port, packet, more_flags, from, now_ps);
     link->tail++;
     link->bytes += packet->bytes;
 }
@@ -182,7 +171,7 @@ static inline void fab_queue_overtake(fab_worker_t *worker, const fab_fabric_t *
     link->bytes += packet.bytes;
     if (at == link->visible) { /* nothing in line but what is paused */
         fab_queue_open_up(link, port, at);
-        fab_queue_append_visible(worker, fabric, l, &packet, 0, FAB_FROM_NOWHERE, now_ps);
+        fab_queue_append_visible(worker, fabric, l, link, port, &packet, 0, FAB_FROM_NOWHERE, now_ps);
     } else {
         at = fab_queue_open(link, port, at);
         /* It begins when the packet it pushes back would have, and that one begins right behind it. */

@@ -32,24 +32,24 @@ typedef struct {
 
 _Static_assert(sizeof(fab_link_t) == FAB_CACHE_LINE, "a link is a cache line");
 
-/* The rest of a link, which its sender keeps. */
+/* The rest of a link, which its sender keeps. The first cache line is what an ordered link needs for a packet. */
 typedef struct {
+    uint16_t *from;           /* beside the ring: input port of each entry, or FAB_FROM_NOWHERE; NULL in plain fabrics */
+    int64_t cursor_ps;        /* arrival of the entry at the cursor, if cursor != visible */
+    int64_t parked_ps;        /* wire time of the entries behind visible */
+    uint32_t cursor;          /* the oldest entry that has not left entirely */
+    uint32_t control_end;     /* one past the newest control entry that overtook */
+    uint32_t calm_limit_ps;   /* no reason to look at a backlog up to this but the high water */
+    bool paused;
     int64_t max_backlog_ps;   /* high water, in time of this wire */
     int64_t kmin_ps, kmax_ps; /* marking thresholds in time of this wire; FAB_NEVER without marking */
     uint64_t mark_slope_q16;  /* chance (in 2^-32) a picosecond above kmin, Q16 */
-    uint32_t calm_limit_ps;   /* no reason to look at a backlog up to this but the high water */
-    uint32_t cursor;          /* the oldest entry that has not left entirely */
-    int64_t cursor_ps;        /* its arrival, if cursor != visible */
-    uint16_t *from;           /* beside the ring: input port of each entry, or FAB_FROM_NOWHERE; may be NULL */
-    int64_t parked_ps;        /* wire time of the entries behind visible */
-    int64_t paused_since_ps, paused_ps;
-    int64_t pauses, marks, drops;
-    int64_t packets_before;   /* entries counted before tail last wrapped */
+    int64_t marks, drops;
+    int64_t paused_since_ps, paused_ps, pauses;
+    int64_t packets_before;   /* packets that tail does not count: it wraps, and moves of the head pass it by */
     uint32_t tail_seen;
-    uint32_t control_end;     /* one past the newest control entry that overtook */
     uint32_t name;
-    bool paused;
-} fab_port_t;
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_port_t;
 
 #define FAB_FROM_NOWHERE UINT16_MAX
 
@@ -111,14 +111,16 @@ FAB_INLINE int64_t fab_link_backlog_ps(const fab_link_t *link, int64_t now_ps)
     return fab_max_i64(link->busy_ps - now_ps, 0);
 }
 
-/* Appends a packet, with some flags more, to a link that is not paused; its departure is fixed here and now. */
+/* Appends a packet, with some flags more, to a link that is not paused; its departure is fixed here and now. `storing`:
+ * no link of this fabric cuts through. */
 FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, const fab_packet_t *packet,
-                              uint32_t more_flags, int64_t now_ps)
+                              uint32_t more_flags, int64_t now_ps, const bool storing)
 {
     fab_link_t *link = &fabric->links[l];
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
     const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
-    const int64_t arrival_ps = (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
+    const int64_t arrival_ps = storing ? end_ps + link->delay_ps
+                                       : (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
     const uint32_t tail = link->tail, waiting = tail - link->head;
     if (FAB_UNLIKELY(waiting > link->mask) && !fab_link_grow(worker, link, &fabric->ports[l]))
         return;

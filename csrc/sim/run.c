@@ -36,7 +36,7 @@ static int init_links(fab_run_t *self)
     self->fabric = (fab_fabric_t){.net = net, .seed = self->options.seed};
     self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
     self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);
-    self->fabric.ports = calloc((size_t)net->link_count + 1, sizeof *self->fabric.ports);
+    self->fabric.ports = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.ports);
     if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports)
         return FAB_E_MEMORY;
     for (uint32_t l = 0; l < net->link_count; l++) {
@@ -54,7 +54,7 @@ static int init_links(fab_run_t *self)
         self->fabric.heads[l] = FAB_NEVER;
         fab_port_t *port = &self->fabric.ports[l];
         *port = (fab_port_t){.kmin_ps = FAB_NEVER, .kmax_ps = FAB_NEVER, .name = net->link_name[l]};
-        if (ordered && net->nodes[net->tx_slot[l]].is_switch) {
+        if (ordered) {
             port->from = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *port->from));
             if (!port->from)
                 return FAB_E_MEMORY;

@@ -76,6 +76,8 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
                 const int64_t calm_ps = fab_wire_ps(buffer->calm_bytes, fabric->links[l].ps_per_byte_q16);
                 buffer->calm_queue_ps = fab_min_i64(buffer->calm_queue_ps, calm_ps);
                 port->calm_limit_ps = (uint32_t)fab_min_i64(port->calm_limit_ps, calm_ps);
+                const uint32_t in_q16 = fabric->links[node->first_link + p].ps_per_byte_q16;
+                buffer->in_bytes_per_ps_q32 += (UINT64_C(1) << (32 + FAB_WIRE_SHIFT)) / in_q16 + 1;
             }
         }
         if (!config->link.pause && !config->control_priority)
@@ -118,21 +120,42 @@ void fab_buffer_free(fab_switches_t *switches)
     switches->buffers = NULL;
 }
 
-bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
-                              const fab_node_t *node, uint32_t l, uint32_t bytes, int64_t backlog_ps, int64_t now_ps)
+/* Adds up the output queues. */
+static void add_up(fab_buffer_t *self, const fab_fabric_t *fabric, const fab_node_t *node, int64_t now_ps)
 {
     const fab_net_t *net = fabric->net;
-    int64_t used = 0, calm = self->calm_bytes * node->port_count;
+    int64_t used = 0;
     for (uint32_t p = 0; p < node->port_count; p++) {
         const fab_link_t *link = &fabric->links[net->out_link[node->first_link + p]];
         if (link->busy_ps > now_ps)
             used += fab_wire_bytes(link->busy_ps - now_ps, link->ps_per_byte_q16);
     }
+    self->seen_ps = now_ps;
+    self->seen_bytes = used;
+}
+
+/* Could a calm queue be refused although so much is in use? */
+static bool is_tight(const fab_switch_config_t *config, const fab_buffer_t *self, const fab_node_t *node, int64_t used)
+{
+    const int64_t calm = self->calm_bytes * node->port_count + config->wire_max_bytes;
+    return times_q16(config->buffer_bytes - used - calm, config->alpha_q16) < self->calm_bytes + 2 * config->wire_max_bytes;
+}
+
+bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
+                              const fab_node_t *node, uint32_t l, uint32_t bytes, int64_t backlog_ps, int64_t now_ps)
+{
+    const fab_net_t *net = fabric->net;
     const int64_t queue = fab_wire_bytes(backlog_ps, fabric->links[l].ps_per_byte_q16);
-    const bool admitted = queue + bytes <= times_q16(config->buffer_bytes - used, config->alpha_q16);
-    /* Could a calm queue be refused before this is asked again? Then every queue must ask. */
-    const int64_t spare = times_q16(config->buffer_bytes - used - calm - bytes, config->alpha_q16);
-    const bool tight = spare < self->calm_bytes + 2 * config->wire_max_bytes;
+    /* No more can be there than was, and what can have come in since: often that settles it. */
+    const int64_t since_ps = now_ps - self->seen_ps;
+    if (!self->tight && since_ps < (INT64_C(1) << 27)) {
+        const int64_t most = self->seen_bytes + node->port_count * config->wire_max_bytes +
+                             (int64_t)((uint64_t)since_ps * self->in_bytes_per_ps_q32 >> 32);
+        if (queue + bytes <= times_q16(config->buffer_bytes - most, config->alpha_q16) && !is_tight(config, self, node, most))
+            return true;
+    }
+    add_up(self, fabric, node, now_ps);
+    const bool tight = is_tight(config, self, node, self->seen_bytes);
     if (tight != self->tight) {
         self->tight = tight;
         for (uint32_t p = 0; p < node->port_count; p++) {
@@ -142,7 +165,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
                 tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
         }
     }
-    return admitted;
+    return queue + bytes <= times_q16(config->buffer_bytes - self->seen_bytes, config->alpha_q16);
 }
 
 static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t *self)

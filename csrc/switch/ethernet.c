@@ -87,12 +87,13 @@ typedef struct {
     const fab_node_t *node;
     const fab_rule_t *rule;
     const uint32_t *out_link; /* by port */
+    fab_buffer_t *buffer;
     fab_link_t *links;
     uint32_t first_link;
 } visit_t;
 
 /* The path that a fabric without pause and classes needs: one queue a port, first in first out. */
-FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int64_t now_ps)
+FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int64_t now_ps, const bool storing)
 {
     const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
     const uint32_t l = v->out_link[out_port];
@@ -104,33 +105,44 @@ FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int6
         if (flags == DROP)
             return;
     }
-    fab_link_push(v->worker, v->fabric, l, packet, (uint32_t)flags, now_ps);
+    fab_link_push(v->worker, v->fabric, l, packet, (uint32_t)flags, now_ps, storing);
+}
+
+/* How a fabric's queues are ordered: what the loop over packets is instantiated for. */
+typedef enum { PLAIN_STORING, PLAIN, CLASSES, PAUSES, PAUSES_AND_CLASSES } order_t;
+
+/* Makes room on an output link, and brings its counts up to now: out of line, it is rare. */
+static FAB_NOINLINE void settle(fab_buffer_t *buffer, fab_worker_t *worker, fab_link_t *link, fab_port_t *port, int64_t now_ps)
+{
+    fab_buffer_release(buffer, link, port, now_ps);
+    fab_queue_room(worker, link, port);
 }
 
 /* The same with priority flow control, or with a control class that overtakes. */
-FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps)
+FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps,
+                                const order_t order)
 {
-    const fab_switch_config_t *config = v->self->config;
     const fab_fabric_t *fabric = v->fabric;
-    fab_buffer_t *buffer = &v->self->buffers[v->node->index];
-    if (FAB_UNLIKELY(fab_packet_kind(*packet) >= FAB_PAUSE)) {
+    fab_buffer_t *buffer = v->buffer;
+    if (order >= PAUSES && FAB_UNLIKELY(fab_packet_kind(*packet) >= FAB_PAUSE)) {
         fab_buffer_obey(buffer, fabric, v->worker, v->node, in_port, fab_packet_kind(*packet) == FAB_PAUSE, now_ps);
         return;
     }
     const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
     const uint32_t l = v->out_link[out_port];
-    const fab_link_t *link = &v->links[l];
+    fab_link_t *link = &v->links[l];
     fab_port_t *port = &fabric->ports[l];
-    const int64_t backlog_ps = fab_link_backlog_ps(link, now_ps) + port->parked_ps;
-    const bool control = config->control_priority && packet->psn_flags & FAB_FLAG_CONTROL;
+    const int64_t busy_ps = link->busy_ps;
+    const int64_t backlog_ps = fab_max_i64(busy_ps - now_ps, 0) + (order >= PAUSES ? port->parked_ps : 0);
+    const bool control = order != PAUSES && packet->psn_flags & FAB_FLAG_CONTROL;
     int64_t flags = 0;
     if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps)) {
         flags = attend(v->self, fabric, v->node, l, packet, backlog_ps, now_ps);
         if (flags == DROP)
             return;
     }
-    const bool counted = config->link.pause && !control;
-    if (counted && !fab_buffer_admit_input(config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
+    const bool counted = order >= PAUSES && !control;
+    if (counted && !fab_buffer_admit_input(v->self->config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
         port->drops++;
         return;
     }
@@ -138,17 +150,19 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
         fab_buffer_release(buffer, link, port, now_ps);
         fab_queue_overtake(v->worker, fabric, l, *packet, now_ps);
     } else {
-        /* an idle link has sent all that it had; and then the cursor need not cross the gap */
-        if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || link->busy_ps <= now_ps)
+        /* an idle link has sent all that it had; then the cursor need not cross the gap */
+        if (busy_ps <= now_ps)
             fab_buffer_release(buffer, link, port, now_ps);
-        fab_queue_push(v->worker, fabric, l, packet, (uint32_t)flags, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, now_ps);
+        if (FAB_UNLIKELY(link->tail - port->cursor > link->mask || link->tail - link->head > link->mask))
+            settle(buffer, v->worker, link, port, now_ps);
+        fab_queue_push(v->worker, fabric, l, link, port, packet, (uint32_t)flags, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, now_ps);
     }
-    if (FAB_UNLIKELY(buffer->paused_count))
+    if (order >= PAUSES && FAB_UNLIKELY(buffer->paused_count))
         fab_buffer_watch(buffer, fabric, v->node, out_port);
 }
 
 /* Takes what comes in before the window ends, in order. Instantiated for each depth of the merge tree. */
-FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, fab_buffer_t *buffer, const uint32_t levels, const bool ordered)
+FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t levels, const order_t order)
 {
     const bool record = v->worker->record;
     int64_t hops = 0, now_ps;
@@ -160,22 +174,20 @@ FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, fab_buffer_t *buf
         hops++;
         if (FAB_UNLIKELY(record))
             fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
-        if (ordered) {
-            if (FAB_UNLIKELY(buffer->paused_count))
-                fab_buffer_release_until(v->self->config, buffer, v->fabric, v->worker, v->node, now_ps);
-            forward_ordered(v, port, packet, now_ps);
-        } else {
-            forward_plain(v, packet, now_ps);
-        }
+        if (order >= PAUSES && FAB_UNLIKELY(v->buffer->paused_count))
+            fab_buffer_release_until(v->self->config, v->buffer, v->fabric, v->worker, v->node, now_ps);
+        if (order <= PLAIN)
+            forward_plain(v, packet, now_ps, order == PLAIN_STORING);
+        else
+            forward_ordered(v, port, packet, now_ps, order);
     }
     v->worker->hops += hops;
 }
 
-FAB_INLINE int64_t visit_mode(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
-                              uint32_t slot, int64_t base_ps, int64_t until_ps, const bool ordered)
+FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                                  uint32_t slot, int64_t base_ps, int64_t until_ps, const order_t order)
 {
     const fab_node_t *node = &fabric->net->nodes[slot];
-    fab_buffer_t *buffer = &self->buffers[node->index];
     const visit_t v = {
         .self = self,
         .fabric = fabric,
@@ -183,26 +195,27 @@ FAB_INLINE int64_t visit_mode(const fab_switches_t *self, const fab_fabric_t *fa
         .node = node,
         .rule = &self->route->rules[node->index],
         .out_link = &fabric->net->out_link[node->first_link],
+        .buffer = &self->buffers[node->index],
         .links = fabric->links,
         .first_link = node->first_link,
     };
     fab_merge_t merge;
     fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
     switch (merge.levels) {
-    case 0: take_all(&v, &merge, buffer, 0, ordered); break;
-    case 1: take_all(&v, &merge, buffer, 1, ordered); break;
-    case 2: take_all(&v, &merge, buffer, 2, ordered); break;
-    case 3: take_all(&v, &merge, buffer, 3, ordered); break;
-    case 4: take_all(&v, &merge, buffer, 4, ordered); break;
-    case 5: take_all(&v, &merge, buffer, 5, ordered); break;
-    case 6: take_all(&v, &merge, buffer, 6, ordered); break;
-    default: take_all(&v, &merge, buffer, merge.levels, ordered); break;
+    case 0: take_all(&v, &merge, 0, order); break;
+    case 1: take_all(&v, &merge, 1, order); break;
+    case 2: take_all(&v, &merge, 2, order); break;
+    case 3: take_all(&v, &merge, 3, order); break;
+    case 4: take_all(&v, &merge, 4, order); break;
+    case 5: take_all(&v, &merge, 5, order); break;
+    case 6: take_all(&v, &merge, 6, order); break;
+    default: take_all(&v, &merge, merge.levels, order); break;
     }
     int64_t next_ps = fab_merge_end(&merge, &fabric->heads[node->first_link]);
-    if (ordered && FAB_UNLIKELY(buffer->paused_count)) {
-        fab_buffer_release_until(self->config, buffer, fabric, worker, node, until_ps - 1);
-        if (buffer->paused_count)
-            next_ps = fab_min_i64(next_ps, fab_buffer_next_release_ps(buffer, node->port_count));
+    if (order >= PAUSES && FAB_UNLIKELY(v.buffer->paused_count)) {
+        fab_buffer_release_until(self->config, v.buffer, fabric, worker, node, until_ps - 1);
+        if (v.buffer->paused_count)
+            next_ps = fab_min_i64(next_ps, fab_buffer_next_release_ps(v.buffer, node->port_count));
     }
     return next_ps;
 }
@@ -210,9 +223,14 @@ FAB_INLINE int64_t visit_mode(const fab_switches_t *self, const fab_fabric_t *fa
 static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
                      int64_t base_ps, int64_t until_ps)
 {
-    return self->config->link.pause || self->config->control_priority
-               ? visit_mode(self, fabric, worker, slot, base_ps, until_ps, true)
-               : visit_mode(self, fabric, worker, slot, base_ps, until_ps, false);
+    const fab_switch_config_t *config = self->config;
+    if (config->link.pause)
+        return config->control_priority ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_AND_CLASSES)
+                                        : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES);
+    if (config->control_priority)
+        return visit_order(self, fabric, worker, slot, base_ps, until_ps, CLASSES);
+    return config->cut_through ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN)
+                               : visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN_STORING);
 }
 
 static int init(fab_switches_t *self, const fab_fabric_t *fabric)

@@ -31,6 +31,8 @@ typedef struct {
     uint8_t *in_paused;         /* [port] */
     uint32_t paused_count;
     bool tight;                 /* a lossy switch so full that every queue must be looked at */
+    int64_t seen_ps, seen_bytes; /* lossy: when the whole buffer was last added up, and what was in it */
+    uint64_t in_bytes_per_ps_q32; /* lossy: the most that can come in */
 } fab_buffer_t;
 
 typedef struct {

@@ -49,19 +49,19 @@ FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, 
 {
     worker->packets++;
     if (!self->ordered) {
-        fab_link_push(worker, self->fabric, out, &packet, 0, now_ps);
+        fab_link_push(worker, self->fabric, out, &packet, 0, now_ps, false);
         return;
     }
     fab_link_t *link = &self->fabric->links[out];
     fab_port_t *port = &self->fabric->ports[out];
-    if (FAB_UNLIKELY(link->tail - port->cursor > link->mask) || link->busy_ps <= now_ps ||
-        packet.psn_flags & FAB_FLAG_CONTROL)
-        fab_queue_advance(link, port, now_ps);
+    fab_queue_advance(link, port, now_ps);
+    if (FAB_UNLIKELY(!fab_queue_room(worker, link, port)))
+        return;
     if (self->config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL &&
         (port->paused || link->busy_ps > now_ps))
         fab_queue_overtake(worker, self->fabric, out, packet, now_ps);
     else
-        fab_queue_push(worker, self->fabric, out, &packet, 0, FAB_FROM_NOWHERE, now_ps);
+        fab_queue_push(worker, self->fabric, out, link, port, &packet, 0, FAB_FROM_NOWHERE, now_ps);
 }
 
 FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,

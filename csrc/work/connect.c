@@ -212,7 +212,8 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
 {
     const uint32_t hosts = self->net->host_count;
     fab_connections_t *c = &self->connections;
-    qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
+    if (edges->count)
+        qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
     uint64_t n = 0;
     for (uint64_t e = 0; e < edges->count; e++)
         if (!n || compare_edges(&edges->edges[n - 1], &edges->edges[e]))
