@@ -1,0 +1,34 @@
+/* Runs the tests of the core; prints one line of totals; fails if a check failed. */
+#include <string.h>
+
+#include "check.h"
+
+int64_t check_passed, check_failed;
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} tests[] = {
+    {"core", test_core},   {"params", test_params}, {"net", test_net},         {"merge", test_merge},
+    {"route", test_route}, {"queue", test_queue},   {"cc", test_cc},           {"coll", test_coll},
+    {"program", test_program}, {"run", test_run},   {"threads", test_threads},
+};
+
+/* Without arguments all tests; else those named. */
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        bool wanted = argc == 1;
+        for (int a = 1; a < argc; a++)
+            wanted = wanted || strcmp(argv[a], tests[i].name) == 0;
+        if (!wanted)
+            continue;
+        const int64_t passed = check_passed, failed = check_failed;
+        tests[i].run();
+        printf("%-8s %" PRId64 " passed, %" PRId64 " failed\n", tests[i].name, check_passed - passed,
+               check_failed - failed);
+        fflush(stdout);
+    }
+    printf("%" PRId64 " passed, %" PRId64 " failed\n", check_passed, check_failed);
+    return check_failed != 0;
+}
