@@ -3,8 +3,8 @@
 A link sends one packet at a time. Pause frames go before control packets, these before data, each first come
 first served. A pause stops the data only, and never the packet under way.
 
-Order at one time and node: departures, then the XONs they cause, then arrivals by port. So a packet whose last
-bit leaves now has left, and the next one has begun, before an arrival of the same picosecond is looked at.
+Order at one time and node: departures, then the XONs they cause, then arrivals by port. So a packet whose
+last bit leaves now has left, and the next one has begun, before an arrival of that picosecond is looked at.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Switch:
                 link.cut_through = link.rate_mbps >= fastest
 
     def guarantee(self) -> int:
-        """Return what every input may hold whatever the others do: all at once, or beside some at their level."""
+        """Return what any input may hold, whatever the others do: all at once, or beside some above it."""
         assert self.pfc
         ports = len(self.outs)
         if self.pfc["xoff_bytes"]:

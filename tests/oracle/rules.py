@@ -50,5 +50,5 @@ def part(size: int, parts: int, i: int) -> int:
 
 
 def pieces(size: int, chunk: int, most: int) -> int:
-    """Return in how many pieces of up to ``chunk`` bytes (0: no limit) a message travels, at most ``most``."""
+    """Return in how many pieces of up to ``chunk`` bytes (0: any) a message travels, at most ``most``."""
     return min(-(-size // chunk), most) if chunk and size else 1

@@ -183,7 +183,7 @@ def _other_differences(run: engine.Run, oracle: Simulator) -> list[str]:
         for at in np.flatnonzero(core != mine)[:3]:
             op = instances[at].op
             lines.append(
-                f"{column} of {op.kind} {op.id}, rank {instances[at].rank}: core {core[at]}, oracle {mine[at]}"
+                f"{column} of {op.kind} {op.id} at {instances[at].rank}: core {core[at]}, oracle {mine[at]}"
             )
     sends = run.sends()
     mine = [i.match.delivered_ps for i in instances if i.op.kind == "send" and i.match]

@@ -1,0 +1,25 @@
+"""Golden digests of the shared scenes (``tests/scenes.py``); ``python tests/golden`` writes them anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scenes import SCENES
+
+DIGESTS = Path(__file__).with_name("digests.json")
+
+
+def digests() -> dict[str, str]:
+    """Run every scene and return its digest."""
+    found = {}
+    for name, make in SCENES.items():
+        run = make().run()
+        run.step()
+        found[name] = run.digest
+    return found
+
+
+def kept() -> dict[str, str]:
+    """Return the digests that the repository keeps."""
+    return dict(json.loads(DIGESTS.read_text()))
