@@ -1,4 +1,4 @@
-"""Small scenes that golden digests and invariants share: each shows one thing, and runs in well under a second."""
+"""Small scenes that golden digests and invariants share: each shows one thing, in well under a second."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def odd_ring_no_priority() -> World:
     """Five switches in a ring, three colours, acknowledgements among the data."""
     settings = {"transport": ("roce", {"control_priority": 0, "ack_every_count": 4}), "link": ("pause", {})}
     settings["switch"] = ("ethernet", {"buffer_bytes": 400_000})
-    return scene(switch_ring(5, 2), flows(permutation(10) + [(0, 9), (1, 9)], 400_000), settings=settings)
+    return scene(switch_ring(5, 2), flows([*permutation(10), (0, 9), (1, 9)], 400_000), settings=settings)
 
 
 def training_step() -> World:

@@ -1,4 +1,4 @@
-"""``python tests/golden`` writes digests.json anew; ``python tests/golden --print`` prints, and writes nothing."""
+"""``python tests/golden`` writes digests.json anew; with ``--print`` it prints, and writes nothing."""
 
 import json
 import sys

@@ -9,11 +9,11 @@ import os
 from collections import Counter
 
 import pytest
+from scenes import SCENES
 
 from oracle.generate import random_world
 from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
-from scenes import SCENES
 
 BATCH = 50
 BATCHES = max(1, int(os.environ.get("FABRICSIM_ORACLE_WORLDS", "1000")) // BATCH)
