@@ -76,7 +76,7 @@ FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_
     fab_packet_t *slot = &link->ring[at & link->mask];
     *slot = *packet;
     slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
-    slot->psn_flags |= more_flags;
+    slot->psn_flags = packet->psn_flags | more_flags; /* not |=: that would wait for the slot */
     port->from[at & link->mask] = from;
     link->busy_ps = end_ps;
     link->last_ps = arrival_ps;

@@ -127,7 +127,7 @@ FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, 
     fab_packet_t *slot = &link->ring[tail & link->mask];
     *slot = *packet; /* whole, in one move; then what changes */
     slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
-    slot->psn_flags |= more_flags;
+    slot->psn_flags = packet->psn_flags | more_flags; /* not |=: that would wait for the slot */
     link->busy_ps = end_ps;
     link->last_ps = arrival_ps;
     link->bytes += packet->bytes;

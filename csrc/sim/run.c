@@ -336,9 +336,15 @@ static void *sweep(void *argument)
     return NULL;
 }
 
-/* Counts of packets are 32 bits on the links; carries them over while they cannot have wrapped twice. */
+/* Counts of packets are 32 bits on the links; carries them over before any can have wrapped twice. */
 static void carry_packet_counts(fab_run_t *self)
 {
+    int64_t hops = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        hops += self->workers[t].hops;
+    if (hops - self->carried_hops < INT64_C(1) << 30)
+        return;
+    self->carried_hops = hops;
     for (uint32_t l = 0; l < self->model->net.link_count; l++) {
         fab_port_t *port = &self->fabric.ports[l];
         if (self->fabric.links[l].tail < port->tail_seen)

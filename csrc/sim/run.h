@@ -37,6 +37,7 @@ struct fab_run {
     int64_t *residual_ps;   /* [thread][colour] earliest event of the thread's own nodes, as of their last phase */
     int64_t now_ps;         /* everything before has happened */
     int64_t windows;
+    int64_t carried_hops; /* when link counts were last carried over */
     uint32_t turn;
     bool finished;
     int failed;             /* the error that ended the run */

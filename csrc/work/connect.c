@@ -252,7 +252,7 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
         c->rx_first[h + 1] += c->rx_first[h];
     }
     if (problems->count) {
-        code = FAB_E_LIMIT;
+        code = FAB_E_TRACE;
         goto out;
     }
     memcpy(fill, c->rx_first, (hosts + 1) * sizeof *fill);

@@ -1,0 +1,59 @@
+# Each goal sets up all it needs: a virtual environment in .venv, the compiled core, the dependencies.
+# On a fresh Debian: apt-get install python3 python3-venv python3-dev gcc make
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(wildcard csrc/*/*.[ch]) fabricsim/_core/engine.pyx fabricsim/_core/core.pxd setup.py pyproject.toml
+
+.PHONY: help demo test check asan bench docs format clean
+
+help:
+	@echo "make demo    replay a training step of 64 GPUs that ships with the project"
+	@echo "make test    every test"
+	@echo "make check   the tests, format, lint, types and the C tests under sanitizers"
+	@echo "make asan    the C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make bench   speed and instructions per packet-hop (needs valgrind for the latter)"
+	@echo "make format  format the Python code;  make clean  remove what was built"
+
+demo: $(VENV)/.run
+	$(BIN)/fabricsim demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.check test asan
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+asan:
+	$(MAKE) -C tests/c run
+
+bench: $(VENV)/.run
+	$(BIN)/python benches/run.py
+
+format: $(VENV)/.check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fabricsim needs Python 3.11 or newer; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say which of the dependencies are there; each builds on the one before.
+$(VENV)/.run: $(BIN)/python $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info fabricsim/_core/engine.c fabricsim/_core/*.so
+	$(MAKE) -C tests/c clean
