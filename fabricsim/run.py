@@ -229,8 +229,11 @@ def _advance(
             # The last acknowledgements may pass after the last operation has ended.
             series.sample(max(int(run.counters()["end_ps"]), series.last_ps) if finished else until)
         if progress is not None and (finished or slices.due(now)):
-            hops = int(run.counters()["packet_hops"])
-            progress(Progress(int(run.now_ps), int(run.done_ops), total, hops, now - began))
+            counters = run.counters()
+            # After the last operation only timers are left, which may be far away.
+            time_ps = int(counters["end_ps"] if run.done_ops == total else run.now_ps)
+            hops = int(counters["packet_hops"])
+            progress(Progress(time_ps, int(run.done_ops), total, hops, now - began))
         if not finished and max_time_ps is not None and until >= max_time_ps:
             raise EngineError(
                 f"the emulated time reached the limit of {format_time(max_time_ps)}"

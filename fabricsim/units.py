@@ -91,7 +91,8 @@ def _read(value: int | str, units: dict[str, int], bare: bool, what: str, forms:
     match = _NUMBER.fullmatch(value)
     if match is None:
         raise ValueError(f"found {value!r}, not a {what}; allowed: {forms}")
-    number, unit = Fraction(match[1].replace("_", "")), match[2]
+    text, unit = match[1].replace("_", ""), match[2]
+    number = int(text) if text.isdecimal() else Fraction(text)
     if unit is None:
         if bare or number == 0:
             return number

@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         emit_json(result.to_json())
         return 0
     print_summary(result.summary)
-    heading("next, the same step on a fabric without oversubscription:")
-    line(f"  fabricsim replay {shlex.quote(str(path))} --cluster {NEXT_PRESET}")
+    command = f"  fabricsim replay {shlex.quote(str(path))} --cluster"
+    heading("next, the same step without congestion control (PFC alone), and with full bisection:")
+    line(f"{command} {PRESET} --set congestion_control.model=none")
+    line(f"{command} {NEXT_PRESET}")
     return 0

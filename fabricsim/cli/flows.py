@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         ],
         left=0,
     )
-    heading("links that bound it")
+    heading("busiest links")
     table(
         ["link", "busy", "ECN marks", "drops", "pauses", "longest queue"],
         [

@@ -11,8 +11,23 @@ __all__ = ["emit_json", "heading", "line", "log", "pairs", "shortened", "table"]
 
 
 def emit_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    """Print one JSON document; long lists, such as flows, take one line an entry."""
+    if not isinstance(value, dict) or not any(_is_long(entry) for entry in value.values()):
+        print(json.dumps(value, indent=1, allow_nan=False))
+        return
+    encoder = json.JSONEncoder(allow_nan=False)
+    parts = []
+    for key, entry in value.items():
+        if _is_long(entry):
+            text = "[\n  " + ",\n  ".join(map(encoder.encode, entry)) + "\n ]"
+        else:
+            text = json.dumps(entry, indent=1, allow_nan=False).replace("\n", "\n ")
+        parts.append(f" {encoder.encode(key)}: {text}")
+    print("{\n" + ",\n".join(parts) + "\n}")
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 20
 
 
 def line(text: str = "") -> None:

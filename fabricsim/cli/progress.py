@@ -62,9 +62,11 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 class _Lines:
     def __init__(self) -> None:
         self.last = 0.0
+        self.done = False
 
     def __call__(self, progress: Progress) -> None:
-        if progress.wall_s - self.last >= _LINE_EVERY_S or progress.done_ops == progress.total_ops:
-            self.last = progress.wall_s
+        done = progress.done_ops == progress.total_ops
+        if not self.done and (done or progress.wall_s - self.last >= _LINE_EVERY_S):
+            self.last, self.done = progress.wall_s, done
             text = f"{progress.done_ops} of {progress.total_ops} operations, {_describe(progress)}"
             print(text, file=sys.stderr, flush=True)

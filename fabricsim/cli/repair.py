@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Repair, and tell what was saved and lost."""
+    """Repair, and tell what was saved and lost; exit 1 when nothing was."""
     from fabricsim.trace import repair
 
     source = Path(arguments.file)
@@ -36,4 +36,4 @@ def run(arguments: argparse.Namespace) -> int:
         emit_json(dataclasses.asdict(report))
     else:
         line(str(report))
-    return 0
+    return 0 if report.rows_saved else 1

@@ -144,7 +144,7 @@ def _print_collectives(rows: list[dict[str, Any]], limit: int = 12) -> None:
 def _print_links(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    heading("links that bound it")
+    heading("busiest links")
     table(
         ["link", "rate", "busy", "carried", "ECN marks", "drops", "pauses", "paused", "longest queue"],
         [

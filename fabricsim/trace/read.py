@@ -103,4 +103,5 @@ def _explain(data: pa.Buffer, head: bytes, error: BaseException) -> str:
             return f"is cut off or damaged at byte {found.end}, before its first rows ({reason})"
         return f"is no Arrow IPC file: begins with {head!r} (fabricsim convert reads other formats)"
     whole = f"{found.batches} whole batches with {found.rows} rows up to byte {found.end} of {found.size}"
-    return f"is cut off or damaged ({reason}); {whole}: `fabricsim repair` saves them"
+    hint = ": `fabricsim repair` saves them" if found.batches else ""
+    return f"is cut off or damaged ({reason}); {whole}{hint}"

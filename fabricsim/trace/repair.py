@@ -50,7 +50,7 @@ class RepairReport:
         text = f"{self.path}: saved {self.rows_saved} rows in {self.batches_saved} batches to {self.out}"
         text += f"; lost {self.rows_lost} rows and {self.bytes_lost} bytes at the end"
         if self.problems:
-            text += f"; {len(self.problems)} problems in what is left, the first: {self.problems[0]}"
+            text += f"; problems in what is left: {len(self.problems)}, the first: {self.problems[0]}"
         return text
 
 

@@ -67,7 +67,7 @@ def test_replay_prints_a_summary(at, capsys):
     for text in (
         "star: 8 hosts, 8 ranks, 2 operations",
         "where the time went",
-        "links that bound it",
+        "busiest links",
         "busbw",
     ):
         assert text in captured.out
