@@ -1,8 +1,8 @@
 """One flow on a path: store-and-forward and cut-through times to the picosecond, goodput from the headers.
 
-With the same wire time on every hop, packets of wire times p_1 … p_n cross h hops in sum(p) + (h-1) max(p), plus
-the delays (the makespan of a flow shop with equal machines). With different rates and equal packets it is the sum
-over the hops of one wire time, plus n-1 times the slowest.
+With the same wire time on every hop, packets of wire times p_1 … p_n cross h hops in sum(p) + (h-1) max(p), and
+the delays (the makespan of a flow shop with equal machines). With different rates and equal packets it is the
+sum over the hops of one wire time, plus n-1 times the slowest.
 """
 
 import pytest
@@ -85,7 +85,7 @@ def test_cut_through_pays_for_the_wire_once(hops, size):
 
 
 def test_cut_through_to_a_slower_wire_and_back():
-    """Towards the slow wire the first bit is sent on; the way back, to a faster one, must store and forward."""
+    """Towards the slow wire the first bit is sent on; the way back, to a faster one, must be stored."""
     fast, slow = 100 * GBPS, 40 * GBPS
     (frame,) = frames(4096)
     delivered, acknowledged = times(line([fast, slow], [US, US]), 4096, CUT_THROUGH)
@@ -115,7 +115,7 @@ def test_goodput_is_what_headers_leave(mtu, header, percent):
 
 @pytest.mark.parametrize("window, packets", [(1, 40), (3, 50), (7, 50), (16, 100)])
 def test_a_window_gives_its_packets_every_round_trip(window, packets):
-    """W packets of wire time w a round trip R while W w < R: packet k arrives at (k // W) R + (k % W) w later."""
+    """W packets of wire time w a round trip R, W w < R: packet k leaves at (k // W) R + (k % W) w."""
     rate, delay = 100 * GBPS, 5 * US
     wire, ack = wire_ps(4096 + HEADER, rate), wire_ps(ACK, rate)
     around = 2 * (wire + delay) + 2 * (ack + delay)

@@ -1,4 +1,4 @@
-"""Flows that share links: incast and oversubscription to their bounds, pause frames, mixed rates, paths by hash."""
+"""Flows that share links: incast and oversubscription to their bounds, pause frames, mixed rates, paths."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_lossy_incast_drops_and_still_delivers_all():
 
 
 def test_pauses_propagate_upstream_and_nothing_is_lost():
-    """An incast behind the spine pauses the leaf's uplinks, then the spine's, then the hosts of other leaves."""
+    """An incast behind a spine pauses the spine's link, then the leaves' uplinks, then the hosts."""
     world = leaf_spine(3, 1, 4)
     size = 4 << 20
     senders = [1, *range(4, 12)]
