@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fabricsim.cli.options import load_cluster, time_option
 from fabricsim.cli.output import log
 from fabricsim.cli.progress import showing
-from fabricsim.errors import ConfigError
+from fabricsim.errors import ConfigError, DeadlockError, EngineError
 
 if TYPE_CHECKING:
     from fabricsim.result import Result
@@ -29,17 +30,22 @@ def execute(arguments: argparse.Namespace, trace: Trace) -> Result:
     max_time_ps = time_option(arguments.max_time, "--max-time")
     model = compile(load_cluster(arguments.cluster, arguments.overrides))
     began = time.perf_counter()
-    with showing(arguments.progress) as update:
-        result = replay(
-            trace,
-            model,
-            seed=arguments.seed,
-            threads=arguments.threads,
-            out=arguments.out,
-            progress=update,
-            series_ps=series_ps,
-            max_time_ps=max_time_ps,
-        )
+    try:
+        with showing(arguments.progress) as update:
+            result = replay(
+                trace,
+                model,
+                seed=arguments.seed,
+                threads=arguments.threads,
+                out=arguments.out,
+                progress=update,
+                series_ps=series_ps,
+                max_time_ps=max_time_ps,
+            )
+    except (KeyboardInterrupt, DeadlockError, EngineError):
+        if arguments.out is not None and (Path(arguments.out) / "summary.json").is_file():
+            log(f"what was found until then is in {arguments.out}")
+        raise
     took = time.perf_counter() - began
     hops = result.summary.get("packet_hops", 0)
     log(f"{hops:,} packet-hops in {took:.2f} s ({hops / max(took, 1e-9) / 1e6:.1f} M/s)")
