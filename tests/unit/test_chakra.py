@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -204,3 +205,15 @@ def test_bad_options_are_told(tmp_path: Path) -> None:
     for options in ({"deps": "none"}, {"world_size": 0}, {"world_size": "x"}, {"groups": {"a": [0, 0]}}):
         with pytest.raises(ConfigError):
             convert(capture, **options)
+
+
+def test_provenance_has_the_files_read_with_digests_and_no_folder(tmp_path: Path) -> None:
+    one = [make.node(0, COLL, comm_type=ALL_REDUCE, comm_size=8)]
+    folder = make.write_et(tmp_path, {0: one, 1: one})
+    (folder / "notes.txt").write_text("not read")
+    for path in (folder, folder / "job"):
+        made = convert(path).trace.provenance
+        assert [s["file"] for s in made["source"]] == ["job.0.et", "job.1.et"]
+        digest = hashlib.sha256((folder / "job.0.et").read_bytes()).hexdigest()
+        assert made["source"][0]["sha256"] == digest
+        assert str(tmp_path) not in json.dumps(made)
