@@ -47,6 +47,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if (summary.get("flows_summary") or {}).get("count"):
         print_flows(summary["flows_summary"])
     _print_links(summary.get("links") or [])
+    _print_held_back(summary)
     heading("network")
     names = ("packets", "packet_hops", "drops", "retransmits", "ecn_marks", "cnps", "pfc_pauses")
     pairs((name.replace("_", " "), f"{summary[name]:,}") for name in names if name in summary)
@@ -139,6 +140,17 @@ def _print_collectives(rows: list[dict[str, Any]], limit: int = 12) -> None:
     )
     if len(rows) > limit:
         line(f"and {len(rows) - limit} more (--json has all)")
+
+
+def _print_held_back(summary: dict[str, Any]) -> None:
+    """Say so when ranks mostly wait for messages while no link is busy and congestion control was at work."""
+    busiest = max((row["utilisation"] for row in summary.get("links") or []), default=1.0)
+    exposed = (summary["breakdown"]["slowest"] or {}).get("exposed_communication_ps", 0)
+    if busiest < 0.5 and 2 * exposed > summary["end_ps"] and summary.get("cnps"):
+        line(
+            f"no link is busy half of the time: {summary['cnps']:,} congestion notifications"
+            " made senders slow down"
+        )
 
 
 def _print_links(rows: list[dict[str, Any]]) -> None:
