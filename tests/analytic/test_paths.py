@@ -1,6 +1,6 @@
 """One flow on a path: store-and-forward and cut-through times to the picosecond, goodput from the headers.
 
-With the same wire time on every hop, packets of wire times p_1 … p_n cross h hops in sum(p) + (h-1) max(p), and
+With equal wires on every hop, packets of wire times p_1 … p_n cross h hops in sum(p) + (h-1) max(p), and
 the delays (the makespan of a flow shop with equal machines). With different rates and equal packets it is the
 sum over the hops of one wire time, plus n-1 times the slowest.
 """

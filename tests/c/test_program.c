@@ -162,7 +162,7 @@ static void parts_of_a_topology(void)
         world_cable(&world, h, 4 + h / 2, 100000, 1000);
     model = world_model(&world, NULL, 0);
     one(FAB_OP_ALL_REDUCE, 0, 4, 10);
-    refused(FAB_E_LIMIT, 4, "are not connected: the topology has several parts");
+    refused(FAB_E_TRACE, 4, "are not connected: the topology has several parts");
     fab_program_t *program;
     one(FAB_OP_ALL_REDUCE, 0, 2, 10);
     CHECK_EQ(compile(4, NULL, NULL, &program), FAB_OK);
@@ -267,7 +267,14 @@ static void settings(void)
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, tight, 2, &problems, &none), FAB_E_CONFIG);
     CHECK(strstr(problems.text, "for headroom") != NULL);
+    const char *const marks[] = {"ecn_kmin_bytes", "ecn_kmax_bytes"};
+    const int64_t crossed[] = {10, 9};
+    const fab_setting_t red[] = {{"switch", "ethernet", 2, marks, crossed}};
+    fab_problems_clear(&problems);
+    CHECK_EQ(fab_model_new(&world.topology, red, 1, &problems, &none), FAB_E_CONFIG);
+    CHECK(strstr(problems.text, "is above ecn_kmax_bytes") != NULL);
     CHECK(none == NULL);
+    fab_model_free(none);
 }
 
 void test_program(void)
