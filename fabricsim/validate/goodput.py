@@ -11,8 +11,8 @@ from fabricsim.validate import check
 from fabricsim.validate._worlds import compile_star, start
 
 _MIB = 1 << 20
-_PERFTEST = "ib_write_bw between two hosts: public source 57973554744"
-_PERFTEST_4096 = "ib_write_bw between two hosts: public source 52107249759"
+_PERFTEST = "ib_write_bw on BlueField-3, 100 GbE: public source 57973554744"
+_PERFTEST_4096 = "ib_write_bw -m 4096 -q 8, 100 GbE: public source 52107249759"
 
 
 def write_goodput_gbps(rate: str, mtu_bytes: int, messages: int) -> float:
