@@ -104,7 +104,7 @@ def _wires(
     rng: random.Random, n_hosts: int, n_switches: int, pairs: list[tuple[int, int]]
 ) -> tuple[list[Cable], list[int]]:
     rates = [rng.choice(RATES)] if rng.random() < 0.5 else rng.sample(RATES, 2)
-    delay = rng.choice([5 * NS, 50 * NS, 600 * NS, US, 5 * US])
+    delay = rng.choice([1, 5 * NS, 50 * NS, 600 * NS, US, US, 5 * US, 70 * US, MS])
     delays = [delay] if rng.random() < 0.6 else [delay, delay + rng.randint(1, 500) * NS, 20 * NS]
     cables = [Cable(a, b, rng.choice(rates), rng.choice(delays)) for a, b in pairs]
     latency = rng.choice([0, 0, 300 * NS])
@@ -118,11 +118,12 @@ def _settings(
     rng: random.Random, lossless: bool, cut: bool, ports: int, cables: list[Cable], latency: list[int]
 ) -> dict[str, tuple[str, dict[str, int]]]:
     mtu = rng.choice([256, 512, 1024, 4096, 1000])
+    far = max(c.delay_ps for c in cables) > 20 * US  # a time-out must not be much shorter than the way
     frame = mtu + 98
     transport = {
         "mtu_bytes": mtu,
         "ack_every_count": rng.choice([1, 1, 2, 5, 16]),
-        "rto_ps": rng.choice([20 * US, 60 * US, 300 * US, 2 * MS]),
+        "rto_ps": 25 * MS if far else rng.choice([20 * US, 60 * US, 300 * US, 2 * MS]),
         "nak_interval_ps": rng.choice([US, 20 * US, 500 * US]),
         "retry_limit_count": rng.choice([1000, 1000, 1000, 3]),
         "window_bytes": rng.choice([0, 0, 1, 4 * mtu, 20 * mtu]),
@@ -147,14 +148,14 @@ def _settings(
             "xoff_bytes": rng.choice([0, 0, 2 * frame, 6 * frame]),
             "xoff_alpha_ppm": rng.choice([125_000, 1_000_000, 30_000]),
             "xon_gap_bytes": rng.choice([0, frame, 2 * frame, 8356]),
-            "headroom_bytes": rng.choice([0, 0, 1, frame, 3 * frame]),
+            "headroom_bytes": rng.choice([0, 0, rng.randrange(1, frame), frame + 1, 3 * frame]),
         }
         settings["link"] = ("pause", link)
         # 2 B/ps at most: what fills the wires both ways
         wire = max(2 * (c.delay_ps + max(latency)) * c.rate_mbps // 8_000_000 for c in cables)
         headroom = link["headroom_bytes"] or wire + 4 * frame + 800
         least = ports * (headroom + 2 * (frame + 40))
-        switch["buffer_bytes"] = max(1 << 14, least + rng.choice([0, 4, 40]) * frame)
+        switch["buffer_bytes"] = max(1 << 14, least + rng.choice([0, 4, 4, 12, 40]) * frame)
     else:
         least = (
             2 * (frame + 40) * 1_010_000 // switch["dynamic_alpha_ppm"] + 99
@@ -202,8 +203,11 @@ def _rows(rng: random.Random, ranks: int, mtu: int) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     collectives = rng.random() < 0.6
-    most = rng.choice([3 * mtu, 20 * mtu, 60 * mtu])
-    for _ in range(rng.randint(1, 12)):
+    most = mtu * rng.choice([3, 3, 20, 20, 60, 60, 400])
+    if rng.random() < 0.5:  # a burst: flows that all start at once, many to one among them
+        for _ in range(rng.randint(2, 6)):
+            _add_flows(rng, rows, ranks, rng.randint(1, max(most, 15 * mtu)), together=True)
+    for _ in range(rng.randint(1, 24 if rng.random() < 0.1 else 12)):
         size = rng.choice([0, 1, rng.randint(1, mtu), rng.randint(1, most)])
         if rng.random() < (0.5 if collectives else 0.1):
             _add_collective(rng, rows, ranks, size)
@@ -244,16 +248,21 @@ def _add_collective(rng: random.Random, rows: list[dict[str, Any]], ranks: int, 
     _add(rng, rows, new)
 
 
-def _add_flows(rng: random.Random, rows: list[dict[str, Any]], ranks: int, size: int) -> None:
+def _add_flows(
+    rng: random.Random, rows: list[dict[str, Any]], ranks: int, size: int, *, together: bool = False
+) -> None:
     """Add a send row of some ranks and the recv row for it: a permutation, an incast or a single flow."""
-    sources = rng.sample(range(ranks), rng.choice([1, 1, ranks]))
+    sources = rng.sample(range(ranks), ranks if together else rng.choice([1, 1, ranks]))
     if rng.random() < 0.5:
         targets = [rng.randrange(ranks)] * len(sources)
     else:
         targets = rng.sample(range(ranks), len(sources))
     tag = rng.choice([0, 0, 1, 7, -3])
     send = row(len(rows), "send", sources, peers=targets, size=size, tag=tag)
-    _add(rng, rows, send)
+    if together:
+        rows.append(send)
+    else:
+        _add(rng, rows, send)
     if len(set(targets)) == len(targets):
         recv = row(len(rows), "recv", targets, peers=sources, size=size, tag=tag)
         rows.append({**recv, "delay_ps": _pause(rng) if rng.random() < 0.2 else 0})

@@ -16,7 +16,7 @@ from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
 
 BATCH = 50
-BATCHES = max(1, int(os.environ.get("FABRICSIM_ORACLE_WORLDS", "1000")) // BATCH)
+BATCHES = max(1, int(os.environ.get("FABRICSIM_ORACLE_WORLDS", "800")) // BATCH)
 MOST_EVENTS = 100_000
 
 

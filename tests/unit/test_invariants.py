@@ -335,7 +335,6 @@ def test_ranks_need_not_be_in_order(order: list[int], root: int) -> None:
     assert (first == second).all()
 
 
-@pytest.mark.xfail(strict=True, raises=EngineError, reason="the core calls it a limit, not bad input")
 def test_unconnected_hosts_are_refused() -> None:
     topology = star(2)
     topology.update(n_switches=2, latency_ps=[0] * 4)
