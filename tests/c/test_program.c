@@ -267,12 +267,6 @@ static void settings(void)
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, tight, 2, &problems, &none), FAB_E_CONFIG);
     CHECK(strstr(problems.text, "for headroom") != NULL);
-    const char *const marks[] = {"ecn_kmin_bytes", "ecn_kmax_bytes"};
-    const int64_t crossed[] = {10, 9};
-    const fab_setting_t red[] = {{"switch", "ethernet", 2, marks, crossed}};
-    fab_problems_clear(&problems);
-    CHECK_EQ(fab_model_new(&world.topology, red, 1, &problems, &none), FAB_E_CONFIG);
-    CHECK(strstr(problems.text, "is above ecn_kmax_bytes") != NULL);
     CHECK(none == NULL);
     fab_model_free(none);
 }
