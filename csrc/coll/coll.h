@@ -3,7 +3,7 @@
  * A rank knows its position, the number of ranks and what it has received; it sends to positions. State is
  * a few words a rank, so a ring of 16,384 ranks is never written out as messages. `step` tells the receiver
  * which message it is; messages between two ranks arrive in order, others in any order. An operation ends at a
- * rank when it has received all that it needs and handed over all that it sends. */
+ * rank when it has received all that it needs and all that it sent has been acknowledged. */
 #ifndef FAB_COLL_COLL_H
 #define FAB_COLL_COLL_H
 

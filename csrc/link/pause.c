@@ -7,7 +7,7 @@ static const fab_param_t params[] = {
     {"xoff_bytes", "bytes", 0, 0, INT64_C(1) << 32, "input queue that sends XOFF; 0: dynamic, xoff_alpha of the free buffer",
      "static thresholds: Zhu et al., DCQCN, SIGCOMM 2015, section 4"},
     {"xoff_alpha_ppm", "ppm", 125000, 1, 1000000, "share of the free shared buffer that one input may fill before XOFF",
-     "1/8: DCQCN, SIGCOMM 2015 (beta = 8)"},
+     "1/8: HPCC's simulator (pfc_a_shift 3); DCQCN, SIGCOMM 2015, has all of it for one of 8 classes"},
     {"xon_gap_bytes", "bytes", 8356, 0, INT64_C(1) << 32, "XON when the input queue is this far below the XOFF level",
      "two frames of 4178 bytes: DCQCN, SIGCOMM 2015 (2 MTU)"},
     {"headroom_bytes", "bytes", 0, 0, INT64_C(1) << 32,

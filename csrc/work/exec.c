@@ -15,7 +15,8 @@ static uint64_t timer_key(uint64_t kind, uint64_t step, uint32_t instance) { ret
 typedef struct active {
     struct active *next; /* of the same host */
     uint32_t instance;
-    bool started;
+    bool started, done;  /* done: by the algorithm; it ends when all that it sent is acknowledged */
+    uint32_t open;       /* messages sent and not acknowledged */
     uint32_t early_count, early_capacity;
     uint32_t *early;     /* steps that came before the start */
     fab_coll_state_t state;
@@ -93,7 +94,8 @@ typedef struct {
     fab_exec_t *exec;
     fab_worker_t *worker;
     const fab_op_t *op;
-    uint32_t host, instance;
+    active_t *active;
+    uint32_t host;
     int64_t now_ps;
 } sender_t;
 
@@ -107,7 +109,8 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
         s->worker->error = FAB_E_INTERNAL;
         return;
     }
-    const fab_cookie_t cookie = {s->op->first_instance + to_position, step, s->instance};
+    const fab_cookie_t cookie = {s->op->first_instance + to_position, step, s->active->instance};
+    s->active->open++;
     s->exec->transport->post(s->exec->hosts, s->worker, s->host, qpn, bytes, cookie, s->now_ps);
 }
 
@@ -163,27 +166,29 @@ static void keep_early(fab_worker_t *worker, active_t *a, uint32_t step)
 
 enum { COLL_START, COLL_RECEIVED, COLL_ACKNOWLEDGED };
 
-/* Lets the algorithm act on one thing that happened at a rank. */
-static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, active_t *a, int what,
-                  uint32_t step, int64_t now_ps)
+/* Lets the algorithm act on one thing that happened at a rank. It has nothing more to do once it said so, and the
+ * operation ends there with its last acknowledgement: what it sent may be overwritten only then. */
+static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_t *a, int what, uint32_t step, int64_t now_ps)
 {
+    const uint32_t instance = a->instance;
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
     const fab_coll_ops_t *algorithm = self->program->algorithm[op->kind];
     const fab_coll_t coll = fab_program_coll(self->program, instance);
-    sender_t sender = {self, worker, op, host, instance, now_ps};
+    sender_t sender = {self, worker, op, a, host, now_ps};
     const fab_coll_out_t out = {&sender, coll_send};
-    bool done;
     if (what == COLL_START) {
         a->started = true;
-        done = algorithm->start(&coll, &a->state, out);
-        for (uint32_t i = 0; i < a->early_count && !done; i++)
-            done = algorithm->received(&coll, &a->state, a->early[i], out);
+        a->done = algorithm->start(&coll, &a->state, out);
+        for (uint32_t i = 0; i < a->early_count && !a->done; i++)
+            a->done = algorithm->received(&coll, &a->state, a->early[i], out);
     } else if (what == COLL_RECEIVED) {
-        done = algorithm->received(&coll, &a->state, step, out);
+        a->done = algorithm->received(&coll, &a->state, step, out);
     } else {
-        done = algorithm->acknowledged(&coll, &a->state, step, out);
+        a->open--;
+        if (!a->done && algorithm->acknowledged)
+            a->done = algorithm->acknowledged(&coll, &a->state, step, out);
     }
-    if (!done)
+    if (!a->done || a->open)
         return;
     drop_active(self, worker, host, a);
     if (what == COLL_START)
@@ -198,7 +203,7 @@ static void launch(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32
     if (!a)
         a = make_active(self, worker, host, instance);
     if (a)
-        drive(self, worker, host, instance, a, COLL_START, 0, now_ps);
+        drive(self, worker, host, a, COLL_START, 0, now_ps);
 }
 
 /* A message of a collective has arrived and been looked at. */
@@ -207,7 +212,7 @@ static void coll_received(fab_exec_t *self, fab_worker_t *worker, uint32_t host,
 {
     active_t *a = find_active(self, host, instance);
     if (a && a->started) {
-        drive(self, worker, host, instance, a, COLL_RECEIVED, step, now_ps);
+        drive(self, worker, host, a, COLL_RECEIVED, step, now_ps);
         return;
     }
     if (!a)
@@ -285,11 +290,11 @@ static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab
         end_instance(self, worker, cookie.from_instance, now_ps);
         return;
     }
-    if (!self->program->algorithm[op->kind]->acknowledged)
-        return;
     active_t *a = find_active(self, host, cookie.from_instance);
-    if (a) /* else it has ended: it waits for what it receives, not for what it sent */
-        drive(self, worker, host, cookie.from_instance, a, COLL_ACKNOWLEDGED, cookie.step, now_ps);
+    if (a)
+        drive(self, worker, host, a, COLL_ACKNOWLEDGED, cookie.step, now_ps);
+    else /* it cannot have ended before this */
+        worker->error = FAB_E_INTERNAL;
 }
 
 static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t now_ps)
