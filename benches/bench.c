@@ -96,7 +96,7 @@ static void flow(rows_t *r, int32_t src, int32_t dst, int64_t bytes)
 static fab_table_t table_of(const rows_t *r)
 {
     return (fab_table_t){r->n, r->id, r->kind, r->rank_offset, r->ranks, r->peer_offset, r->peers, r->bytes,
-                         r->no_offset, r->zero, r->zero, r->zero, r->stream, r->no_offset, r->zero, r->tag};
+                         r->no_offset, r->zero, r->zero, r->zero, r->stream, r->no_offset, r->zero, r->tag, (const int8_t *)r->zero};
 }
 
 static fab_table_t ring(int ranks, int64_t bytes)

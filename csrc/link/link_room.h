@@ -8,6 +8,7 @@
 
 typedef struct {
     bool pause;
+    uint32_t lossless_classes; /* bit set of data classes */
     int64_t xoff_bytes;      /* 0: dynamic, by alpha */
     int64_t xoff_alpha_q16;
     int64_t xon_gap_bytes;

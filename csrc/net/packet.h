@@ -29,9 +29,10 @@ enum { FAB_DATA, FAB_ACK, FAB_NAK, FAB_CNP, FAB_PAUSE, FAB_RESUME };
 #define FAB_FLAG_CE (1u << 27)       /* congestion experienced */
 #define FAB_FLAG_LAST (1u << 28)     /* ends its message */
 #define FAB_FLAG_CONTROL (1u << 29)  /* travels in the control class */
-#define FAB_FLAG_ACK_NOW (1u << 30)  /* asks for an acknowledgement */
+#define FAB_CLASS_SHIFT 30           /* data class, 2 bits */
 
 FAB_INLINE uint32_t fab_packet_kind(fab_packet_t p) { return (p.psn_flags & FAB_KIND_MASK) >> FAB_KIND_SHIFT; }
+FAB_INLINE uint32_t fab_packet_class(fab_packet_t p) { return p.psn_flags >> FAB_CLASS_SHIFT; }
 FAB_INLINE uint32_t fab_packet_psn(fab_packet_t p) { return p.psn_flags & FAB_PSN_MASK; }
 
 /* The full number that a 24-bit PSN stands for, nearest to `near`. */

@@ -99,6 +99,8 @@ static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t 
     self->transport_config.reorder = *spray_out;
     sw->wire_max_bytes = self->transport_config.wire_max_bytes;
     sw->control_priority = self->transport_config.control_priority;
+    self->transport_config.data_class_count = (uint32_t)sw->data_class_count;
+    self->transport_config.arbitration = sw->arbitration;
     fab_param_resolve("cc", cc_name, self->cc_ops->impl.params, settings, n, self->cc_config.values, problems);
 }
 
@@ -164,6 +166,6 @@ void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
                     const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
 {
-    return fab_program_compile(&model->net, model->coll_settings, model->coll_setting_count, table, rank_host, rank_count,
+    return fab_program_compile(&model->net, (uint32_t)model->switch_config.data_class_count, model->coll_settings, model->coll_setting_count, table, rank_host, rank_count,
                                algorithms, problems, program_out);
 }

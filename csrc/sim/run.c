@@ -32,7 +32,8 @@ static int init_links(fab_run_t *self)
     const fab_model_t *model = self->model;
     const fab_net_t *net = &model->net;
     fab_worker_t *worker = &self->workers[0];
-    const bool ordered = model->switch_config.link.pause || model->switch_config.control_priority;
+    const bool ordered = (model->switch_config.link.pause || model->switch_config.control_priority) &&
+                         model->switch_config.data_class_count == 1;
     self->fabric = (fab_fabric_t){.net = net, .seed = self->options.seed};
     self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
     self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);

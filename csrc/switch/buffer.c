@@ -4,41 +4,23 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* A share of a number of bytes, rounded down; up to 2^40 bytes and 64 times. */
-static int64_t times_q16(int64_t bytes, int64_t q16) { return bytes * q16 >> 16; }
-
-/* What may still arrive at an input after its XOFF was decided: the pause frame waits for a frame under
- * way, travels, the sender ends a frame, and the wire empties (IEEE 802.1Qbb Annex O). */
-static int64_t headroom_needed(const fab_switch_config_t *config, const fab_net_t *net, uint32_t in_link)
-{
-    if (config->link.headroom_bytes)
-        return config->link.headroom_bytes;
-    const uint32_t out_link = net->out_link[in_link];
-    const uint32_t q16 = fab_wire_ps_per_byte_q16(net->rate_mbps[in_link]);
-    const int64_t wire_ps = net->delay_ps[in_link] + net->delay_ps[out_link];
-    return fab_wire_bytes(wire_ps, q16) + 4 * config->wire_max_bytes + 2 * FAB_PAUSE_FRAME_BYTES;
-}
-
-static int64_t headroom_of(const fab_switch_config_t *config, const fab_net_t *net, const fab_node_t *node)
-{
-    int64_t sum = 0;
-    for (uint32_t p = 0; p < node->port_count; p++)
-        sum += headroom_needed(config, net, node->first_link + p);
-    return sum;
-}
+#include "switch/threshold.h"
 
 int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
     const int32_t before = problems->count;
-    if (!config->link.pause && times_q16(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
+    if (config->link.pause && !(config->link.lossless_classes & 1))
+        fab_problems_add(problems, "link.pause.lossless_classes: found %u, but the one data class is class 0 (bit 1)",
+                         config->link.lossless_classes);
+    if (!config->link.pause && fab_threshold_share(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
         fab_problems_add(problems, "switch.ethernet: buffer_bytes times dynamic_alpha is %" PRId64
                          ", but a queue must hold two frames of %" PRId64 " bytes",
-                         times_q16(config->buffer_bytes, config->alpha_q16), config->wire_max_bytes);
+                         fab_threshold_share(config->buffer_bytes, config->alpha_q16), config->wire_max_bytes);
     for (uint32_t s = 0; config->link.pause && s < net->slot_count; s++) {
         const fab_node_t *node = &net->nodes[s];
         if (!node->is_switch || !node->port_count)
             continue;
-        const int64_t headroom = headroom_of(config, net, node);
+        const int64_t headroom = fab_threshold_headroom(config, net, node);
         const int64_t least = 2 * (int64_t)node->port_count * config->wire_max_bytes;
         if (headroom + least > config->buffer_bytes)
             fab_problems_add(problems,
@@ -67,7 +49,7 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         buffer->calm_queue_ps = FAB_NEVER;
         if (!config->link.pause) {
             /* calm: with every queue up to c, c + a frame <= alpha (B - ports c) holds with half to spare */
-            const int64_t calm = (times_q16(config->buffer_bytes, config->alpha_q16) << 16) /
+            const int64_t calm = (fab_threshold_share(config->buffer_bytes, config->alpha_q16) << 16) /
                                      (2 * ((1 << 16) + config->alpha_q16 * ports)) - config->wire_max_bytes;
             buffer->calm_bytes = fab_max_i64(calm, 0);
             for (uint32_t p = 0; p < node->port_count; p++) {
@@ -93,15 +75,9 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         if (!config->link.pause)
             continue;
         for (uint32_t p = 0; p < node->port_count; p++)
-            buffer->headroom_bytes[p] = headroom_needed(config, net, node->first_link + p);
-        buffer->shared_bytes -= headroom_of(config, net, node);
-        const int64_t alpha_q16 = config->link.xoff_alpha_q16;
-        /* What every input may hold without asking. Dynamic: k inputs at their level and the others at this fit
-         * together, k a S/(1+k a) + (n-k) c <= S for every k. Static: all at once, or as much as there is. */
-        const int64_t share = (buffer->shared_bytes << 16) / (ports * ((1 << 16) + alpha_q16 * ports));
-        const int64_t dynamic = (times_q16(buffer->shared_bytes, alpha_q16) << 16) / ((1 << 16) + alpha_q16 * ports);
-        buffer->calm_bytes = config->link.xoff_bytes ? fab_min_i64(config->link.xoff_bytes, buffer->shared_bytes / ports)
-                                                     : fab_min_i64(dynamic, share);
+            buffer->headroom_bytes[p] = fab_threshold_headroom_of_port(config, net, node->first_link + p);
+        buffer->shared_bytes -= fab_threshold_headroom(config, net, node);
+        buffer->calm_bytes = fab_threshold_calm_input(config, buffer->shared_bytes, ports);
     }
     return FAB_OK;
 }
@@ -138,7 +114,7 @@ static void add_up(fab_buffer_t *self, const fab_fabric_t *fabric, const fab_nod
 static bool is_tight(const fab_switch_config_t *config, const fab_buffer_t *self, const fab_node_t *node, int64_t used)
 {
     const int64_t calm = self->calm_bytes * node->port_count + config->wire_max_bytes;
-    return times_q16(config->buffer_bytes - used - calm, config->alpha_q16) < self->calm_bytes + 2 * config->wire_max_bytes;
+    return fab_threshold_share(config->buffer_bytes - used - calm, config->alpha_q16) < self->calm_bytes + 2 * config->wire_max_bytes;
 }
 
 bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
@@ -151,7 +127,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
     if (!self->tight && since_ps < (INT64_C(1) << 27)) {
         const int64_t most = self->seen_bytes + node->port_count * config->wire_max_bytes +
                              (int64_t)((uint64_t)since_ps * self->in_bytes_per_ps_q32 >> 32);
-        if (queue + bytes <= times_q16(config->buffer_bytes - most, config->alpha_q16) && !is_tight(config, self, node, most))
+        if (queue + bytes <= fab_threshold_share(config->buffer_bytes - most, config->alpha_q16) && !is_tight(config, self, node, most))
             return true;
     }
     add_up(self, fabric, node, now_ps);
@@ -165,14 +141,12 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
                 tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
         }
     }
-    return queue + bytes <= times_q16(config->buffer_bytes - self->seen_bytes, config->alpha_q16);
+    return queue + bytes <= fab_threshold_share(config->buffer_bytes - self->seen_bytes, config->alpha_q16);
 }
 
 static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t *self)
 {
-    if (config->link.xoff_bytes)
-        return config->link.xoff_bytes;
-    return times_q16(fab_max_i64(self->shared_bytes - self->used_bytes, 0), config->link.xoff_alpha_q16);
+    return fab_threshold_xoff(config, self->shared_bytes, self->used_bytes);
 }
 
 /* Sends a pause frame out of a port; the port's counts must be up to date. */
@@ -181,7 +155,7 @@ static void send_pause(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worke
 {
     const uint32_t l = fabric->net->out_link[node->first_link + port];
     const fab_packet_t frame = {
-        .psn_flags = kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
+        .psn_flags = kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL | 1, /* the one data class */
         .bytes = FAB_PAUSE_FRAME_BYTES,
     };
     fab_buffer_release(self, &fabric->links[l], &fabric->ports[l], now_ps);

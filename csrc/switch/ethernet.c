@@ -10,9 +10,12 @@
 
 #include "link/queue.h"
 #include "switch/buffer.h"
+#include "switch/classes.h"
 #include "switch/merge.h"
+#include "switch/threshold.h"
 
-enum { BUFFER_BYTES, CUT_THROUGH, ECN, ECN_KMIN_BYTES, ECN_KMAX_BYTES, ECN_PMAX_PPM, DYNAMIC_ALPHA_PPM };
+enum { BUFFER_BYTES, CUT_THROUGH, ECN, ECN_KMIN_BYTES, ECN_KMAX_BYTES, ECN_PMAX_PPM, DYNAMIC_ALPHA_PPM, DATA_CLASS_COUNT,
+       CLASS_ROUND_ROBIN };
 
 static const fab_param_t params[] = {
     {"buffer_bytes", "bytes", 32 << 20, 1 << 14, INT64_C(1) << 32, "packet buffer that all ports share",
@@ -29,6 +32,10 @@ static const fab_param_t params[] = {
     {"dynamic_alpha_ppm", "ppm", 1000000, 1000, 64000000,
      "a lossy output queue may hold this share of the buffer that is free",
      "Choudhury and Hahne, Dynamic queue length thresholds, ToN 1998"},
+    {"data_class_count", "", 1, 1, FAB_DATA_CLASSES_MAX, "data classes, each with its own queues, marking and pauses; `priority` of a trace chooses",
+     "IEEE 802.1Q has 8 priorities"},
+    {"class_round_robin", "", 0, 0, 1, "1: data classes take turns by bytes; 0: the higher class always goes first",
+     "deficit round robin: Shreedhar and Varghese, SIGCOMM 1995"},
     FAB_PARAM_END,
 };
 
@@ -41,17 +48,8 @@ static void configure(const int64_t *values, fab_switch_config_t *config_out)
     config_out->ecn_kmax_bytes = values[ECN_KMAX_BYTES];
     config_out->ecn_pmax_ppm = values[ECN_PMAX_PPM];
     config_out->alpha_q16 = (values[DYNAMIC_ALPHA_PPM] << 16) / 1000000;
-}
-
-/* RED: nothing below kmin, linear to pmax at kmax, everything above. */
-static bool red_marks(const fab_fabric_t *fabric, const fab_port_t *port, uint32_t entry, int64_t backlog_ps)
-{
-    if (backlog_ps <= port->kmin_ps)
-        return false;
-    if (backlog_ps > port->kmax_ps)
-        return true;
-    const uint64_t chance = ((uint64_t)(backlog_ps - port->kmin_ps) * port->mark_slope_q16) >> 16;
-    return (fab_keyed_draw(fabric->seed, FAB_KEY_MARK, port->name, entry) >> 32) < chance;
+    config_out->data_class_count = values[DATA_CLASS_COUNT];
+    config_out->arbitration = values[CLASS_ROUND_ROBIN] ? FAB_ROUND_ROBIN : FAB_STRICT;
 }
 
 enum { DROP = -1 };
@@ -73,7 +71,7 @@ static FAB_NOINLINE int64_t attend(const fab_switches_t *self, const fab_fabric_
         port->max_backlog_ps = backlog_ps;
     if (link->calm_ps < port->calm_limit_ps && !buffer->tight)
         link->calm_ps = (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
-    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) || !red_marks(fabric, port, link->tail + (uint32_t)port->packets_before, backlog_ps))
+    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) || !fab_threshold_marks(fabric->seed, port, link->tail + (uint32_t)port->packets_before, backlog_ps))
         return 0;
     port->marks++;
     return FAB_FLAG_CE;
@@ -224,6 +222,8 @@ static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab
                      int64_t base_ps, int64_t until_ps)
 {
     const fab_switch_config_t *config = self->config;
+    if (config->data_class_count > 1)
+        return fab_classes_visit(self, fabric, worker, slot, base_ps, until_ps);
     if (config->link.pause)
         return config->control_priority ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_AND_CLASSES)
                                         : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES);
@@ -249,14 +249,20 @@ static int init(fab_switches_t *self, const fab_fabric_t *fabric)
                                               (uint64_t)(port->kmax_ps - port->kmin_ps));
         port->calm_limit_ps = (uint32_t)fab_min_i64(port->kmin_ps, UINT32_MAX);
     }
-    return fab_buffer_init(self, fabric);
+    return config->data_class_count > 1 ? fab_classes_init(self, fabric) : fab_buffer_init(self, fabric);
 }
 
 static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
     if (config->ecn && config->ecn_kmin_bytes > config->ecn_kmax_bytes)
         fab_problems_add(problems, "switch.ethernet.ecn_kmin_bytes: is above ecn_kmax_bytes");
-    return fab_buffer_check(config, net, problems);
+    return config->data_class_count > 1 ? fab_classes_check(config, net, problems) : fab_buffer_check(config, net, problems);
+}
+
+static void end(fab_switches_t *self)
+{
+    fab_classes_free(self);
+    fab_buffer_free(self);
 }
 
 const fab_switch_ops_t fab_switch_ethernet = {
@@ -264,6 +270,6 @@ const fab_switch_ops_t fab_switch_ethernet = {
     .configure = configure,
     .check = check,
     .init = init,
-    .free = fab_buffer_free,
+    .free = end,
     .visit = visit,
 };

@@ -2,6 +2,7 @@
 #ifndef FAB_SWITCH_SWITCH_H
 #define FAB_SWITCH_SWITCH_H
 
+#include "core/classes.h"
 #include "link/link_room.h"
 #include "net/link.h"
 #include "route/route.h"
@@ -15,6 +16,8 @@ typedef struct {
     int64_t alpha_q16;          /* dynamic threshold of an output queue of a lossy fabric */
     int64_t wire_max_bytes;     /* the largest frame there can be */
     bool control_priority;      /* control packets overtake data */
+    int64_t data_class_count;
+    fab_arbitration_t arbitration; /* among data classes */
     fab_link_config_t link;
 } fab_switch_config_t;
 
@@ -38,7 +41,8 @@ typedef struct {
 typedef struct {
     const fab_switch_config_t *config;
     const fab_route_t *route;
-    fab_buffer_t *buffers;      /* [switch_count] */
+    fab_buffer_t *buffers;      /* [switch_count] with one data class */
+    struct fab_class_switch **class_switches; /* [switch_count] with several */
     uint32_t count;
 } fab_switches_t;
 

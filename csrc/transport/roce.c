@@ -91,7 +91,8 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
     const int64_t wire = ((payload + 3) & ~INT64_C(3)) + v[ROCE_HEADER_BYTES] + (index ? 0 : v[ROCE_FIRST_HEADER_BYTES]);
     const fab_packet_t packet = {
-        .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0),
+        .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
+                     (uint32_t)tx->data_class << FAB_CLASS_SHIFT,
         .dst = tx->dst,
         .qpn = tx->receiver_qpn,
         .bytes = (uint16_t)fab_max_i64(wire, v[ROCE_MIN_WIRE_BYTES]),
@@ -110,12 +111,32 @@ FAB_INLINE bool may_send(const fab_tx_t *tx, uint64_t window_packets)
 FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn)
 {
     fab_tx_t *txs = &self->tx[host->tx_first];
+    const uint32_t c = txs[qpn].data_class;
     txs[qpn].next_ready = FAB_NONE;
-    if (host->ready_last == FAB_NONE)
-        host->ready_first = qpn;
+    if (host->ready >> c & 1)
+        txs[host->ready_last[c]].next_ready = qpn;
     else
-        txs[host->ready_last].next_ready = qpn;
-    host->ready_last = qpn;
+        host->ready_first[c] = qpn;
+    host->ready_last[c] = qpn;
+    host->ready |= (uint8_t)(1u << c);
+}
+
+/* Takes the connection whose turn it is: round robin in its class, and among classes as in a switch. */
+FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
+{
+    fab_tx_t *txs = &self->tx[host->tx_first];
+    const uint32_t waiting = host->ready & ~(uint32_t)host->paused;
+    uint32_t c = 0;
+    if (FAB_UNLIKELY(self->config->data_class_count > 1)) {
+        /* by packets of one size: what the next ones weigh is only known when they are built */
+        const uint16_t one[FAB_DATA_CLASSES_MAX] = {1, 1, 1, 1};
+        c = fab_classes_pick(&host->turns, self->config->arbitration, self->config->data_class_count, waiting, one, 1);
+    }
+    const uint32_t qpn = host->ready_first[c];
+    host->ready_first[c] = txs[qpn].next_ready;
+    if (host->ready_first[c] == FAB_NONE)
+        host->ready &= (uint8_t)~(1u << c);
+    return qpn;
 }
 
 static void set_timer_at(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
@@ -138,7 +159,7 @@ static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
         return;
     }
     push_ready(self, host, qpn);
-    if (host->wake_ps == FAB_NEVER && !self->fabric->ports[host->out_link].paused)
+    if (host->wake_ps == FAB_NEVER && host->ready & ~host->paused)
         host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
 }
 
@@ -151,11 +172,8 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
         host->wake_ps = link->busy_ps;
         return;
     }
-    const uint32_t qpn = host->ready_first;
+    const uint32_t qpn = pop_ready(self, host);
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    host->ready_first = tx->next_ready;
-    if (host->ready_first == FAB_NONE)
-        host->ready_last = FAB_NONE;
     tx->in_line = false;
     if (FAB_LIKELY(may_send(tx, self->window_packets))) {
         const fab_packet_t packet = next_packet(self, tx);
@@ -175,7 +193,7 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
                 push_ready(self, host, qpn);
         }
     }
-    host->wake_ps = host->ready_first == FAB_NONE ? FAB_NEVER : fab_max_i64(now_ps, link->busy_ps);
+    host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }
 
 /* ---- what comes in ------------------------------------------------------------------------------ */
@@ -267,6 +285,36 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
     }
 }
 
+/* Carries out a pause frame for some data classes. */
+static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, bool pause, uint8_t classes, int64_t now_ps)
+{
+    fab_link_t *link = &self->fabric->links[host->out_link];
+    fab_port_t *port = &self->fabric->ports[host->out_link];
+    if (pause)
+        host->paused |= classes;
+    else
+        host->paused &= (uint8_t)~classes;
+    if (self->ordered) { /* acknowledgements in the data class wait in the link */
+        fab_queue_advance(link, port, now_ps);
+        if (pause)
+            fab_queue_pause(self->fabric, host->out_link, now_ps);
+        else
+            fab_queue_resume(worker, self->fabric, host->out_link, now_ps);
+    } else if (pause) {
+        port->pauses++;
+        if (!port->paused)
+            port->paused_since_ps = now_ps;
+        port->paused = true;
+    } else if (port->paused && !host->paused) {
+        port->paused = false;
+        port->paused_ps += now_ps - port->paused_since_ps;
+    }
+    if (!(host->ready & ~host->paused))
+        host->wake_ps = FAB_NEVER;
+    else if (host->wake_ps == FAB_NEVER)
+        host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+}
+
 static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet, int64_t now_ps)
 {
     fab_host_t *host = &self->hosts[host_index];
@@ -288,17 +336,7 @@ static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_i
     } else if (kind == FAB_CNP) {
         self->cc->on_cnp(self->cc_config, &self->tx[host->tx_first + packet.qpn].cc, now_ps);
     } else {
-        fab_link_t *link = &self->fabric->links[host->out_link];
-        fab_port_t *port = &self->fabric->ports[host->out_link];
-        fab_queue_advance(link, port, now_ps);
-        if (kind == FAB_PAUSE) {
-            fab_queue_pause(self->fabric, host->out_link, now_ps);
-            host->wake_ps = FAB_NEVER;
-        } else {
-            fab_queue_resume(worker, self->fabric, host->out_link, now_ps);
-            if (host->ready_first != FAB_NONE)
-                host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
-        }
+        obey(self, worker, host, kind == FAB_PAUSE, (uint8_t)fab_packet_psn(packet), now_ps);
     }
 }
 

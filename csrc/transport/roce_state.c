@@ -23,7 +23,7 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
     if (!self)
         return NULL;
     *self = (fab_transport_t){.config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
-    self->ordered = config->pause || config->control_priority;
+    self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1;
     self->spray = config->reorder;
     const int64_t window = config->values[ROCE_WINDOW_BYTES];
     self->window_packets = window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES])
@@ -47,14 +47,13 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
             .out_link = out,
             .tx_first = connections->tx_first[h],
             .rx_first = connections->rx_first[h],
-            .ready_first = FAB_NONE,
-            .ready_last = FAB_NONE,
         };
         for (uint32_t c = connections->tx_first[h]; c < connections->tx_first[h + 1]; c++) {
             fab_tx_t *tx = &self->tx[c];
             tx->dst = connections->tx_dst[c];
             tx->receiver_qpn = connections->tx_qpn[c];
             tx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], false);
+            tx->data_class = connections->tx_class[c];
             tx->message_at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);

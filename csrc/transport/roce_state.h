@@ -41,6 +41,7 @@ typedef struct {
     uint32_t next_ready;                 /* in the NIC's line */
     uint16_t dst, receiver_qpn, entropy;
     bool in_line, rto_armed;
+    uint8_t data_class;
     int64_t progress_ps;                 /* last acknowledgement, for the time-out */
     int32_t retries;
     uint32_t mail_at;
@@ -63,7 +64,10 @@ typedef struct {
     int64_t wake_ps; /* the NIC's next turn */
     fab_heap_t timers;
     uint32_t out_link, tx_first, rx_first;
-    uint32_t ready_first, ready_last;
+    /* connections that may send, by data class: lists, and a bit set of those that are not empty */
+    uint32_t ready_first[FAB_DATA_CLASSES_MAX], ready_last[FAB_DATA_CLASSES_MAX];
+    uint8_t ready, paused;
+    fab_turns_t turns;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_host_t;
 
 struct fab_transport {

@@ -8,6 +8,7 @@
 #define FAB_TRANSPORT_TRANSPORT_H
 
 #include "cc/cc.h"
+#include "core/classes.h"
 #include "net/link.h"
 
 /* What a message means to the user of the transport. */
@@ -25,6 +26,7 @@ typedef struct {
     uint16_t *tx_dst;   /* [count] host */
     uint16_t *tx_qpn;   /* [count] the receiver's index of it */
     int32_t *tx_lane;   /* [count] tells apart connections between the same hosts */
+    uint8_t *tx_class;  /* [count] data class */
     uint16_t *rx_src;   /* [count] host */
     uint16_t *rx_qpn;   /* [count] the sender's index of it */
 } fab_connections_t;
@@ -44,6 +46,8 @@ typedef struct {
     int64_t values[FAB_CC_VALUES_MAX];
     int64_t wire_max_bytes;
     bool control_priority, pause, reorder;
+    uint32_t data_class_count;
+    fab_arbitration_t arbitration; /* among data classes, at the NIC as in the switches */
 } fab_transport_config_t;
 
 typedef struct fab_transport fab_transport_t; /* the state of all hosts in a run */

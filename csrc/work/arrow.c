@@ -8,7 +8,7 @@
 
 enum {
     COL_ID, COL_KIND, COL_RANKS, COL_PEER, COL_BYTES, COL_SPLITS, COL_DURATION, COL_DELAY, COL_STREAM, COL_AFTER, COL_TAG,
-    COL_COUNT
+    COL_PRIORITY, COL_COUNT
 };
 
 typedef struct {
@@ -22,6 +22,7 @@ static const column_t columns[COL_COUNT] = {
     {"id", "l", NULL, 8},          {"kind", "c", NULL, 1},     {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
     {"bytes", "l", NULL, 8},       {"splits", "+l", "l", 8},   {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
     {"stream", "i", NULL, 4},      {"after", "+l", "l", 8},    {"tag", "l", NULL, 8},
+    {"priority", "c", NULL, 1},
 };
 
 typedef struct {
@@ -173,6 +174,7 @@ int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *st
             .after_offset = OFFSETS(COL_AFTER),
             .after = VALUES(COL_AFTER),
             .tag = VALUES(COL_TAG),
+            .priority = VALUES(COL_PRIORITY),
         };
 #undef VALUES
 #undef OFFSETS

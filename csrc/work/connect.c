@@ -32,9 +32,10 @@ static bool same_flow(const end_t *a, const end_t *b) { return a->src == b->src 
 typedef struct {
     uint16_t src, dst; /* hosts */
     int32_t lane;
+    uint8_t data_class;
 } edge_t;
 
-/* By source, lane, destination: fab_program_find_qpn searches a host's part by (lane, dst). */
+/* By source, lane, class, destination: fab_program_find_qpn searches a host's part by the other three. */
 static int compare_edges(const void *a, const void *b)
 {
     const edge_t *x = a, *y = b;
@@ -42,6 +43,8 @@ static int compare_edges(const void *a, const void *b)
         return x->src < y->src ? -1 : 1;
     if (x->lane != y->lane)
         return x->lane < y->lane ? -1 : 1;
+    if (x->data_class != y->data_class)
+        return x->data_class < y->data_class ? -1 : 1;
     return x->dst < y->dst ? -1 : x->dst > y->dst;
 }
 
@@ -52,10 +55,11 @@ typedef struct {
     uint64_t count, capacity;
     uint32_t src; /* host */
     int32_t lane;
+    uint8_t data_class;
     bool no_memory;
 } edges_t;
 
-static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane)
+static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, uint8_t data_class)
 {
     if (self->count == self->capacity) {
         const uint64_t capacity = self->capacity ? 2 * self->capacity : 4096;
@@ -67,14 +71,14 @@ static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane)
         self->edges = edges;
         self->capacity = capacity;
     }
-    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane};
+    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane, data_class};
 }
 
 static void emit_peer(void *context, uint32_t position)
 {
     edges_t *self = context;
     const uint32_t rank = self->program->ranks[self->set->first + position];
-    add_edge(self, self->src, self->program->rank_host[rank], self->lane);
+    add_edge(self, self->src, self->program->rank_host[rank], self->lane, self->data_class);
 }
 
 static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count, fab_problems_t *problems)
@@ -157,7 +161,7 @@ static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *pr
         const int32_t lane = send_lane(op, ordinal);
         self->qpn[ends[i].instance] = (uint32_t)lane;
         if (ends[i].src != ends[i].dst)
-            add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane);
+            add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane, op->data_class);
     }
 out:
     free(ends);
@@ -178,16 +182,17 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
         if (!op->split_count) {
             uint64_t key = fab_keyed_mix((uint64_t)op->set << 32 | op->root);
             key = fab_keyed_mix(key ^ ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
-                                       (uint32_t)op->stream));
+                                       (uint32_t)op->stream) ^ (uint64_t)op->data_class << 40);
             uint32_t *before = fab_map_at(&seen, key);
             if (*before != FAB_NONE && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
-                self->ops[*before].stream == op->stream && self->ops[*before].root == op->root &&
+                self->ops[*before].stream == op->stream && self->ops[*before].data_class == op->data_class && self->ops[*before].root == op->root &&
                 self->ops[*before].bytes >= self->sets[op->set].count)
                 continue;
             *before = i;
         }
         edges->set = &self->sets[op->set];
         edges->lane = op->stream;
+        edges->data_class = op->data_class;
         for (uint32_t p = 0; p < edges->set->count; p++) {
             const fab_coll_t coll = fab_program_coll(self, op->first_instance + p);
             edges->src = self->rank_host[self->ranks[edges->set->first + p]];
@@ -228,11 +233,12 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
     c->tx_dst = malloc((n + 1) * sizeof *c->tx_dst);
     c->tx_qpn = malloc((n + 1) * sizeof *c->tx_qpn);
     c->tx_lane = malloc((n + 1) * sizeof *c->tx_lane);
+    c->tx_class = malloc((n + 1) * sizeof *c->tx_class);
     c->rx_src = malloc((n + 1) * sizeof *c->rx_src);
     c->rx_qpn = malloc((n + 1) * sizeof *c->rx_qpn);
     uint32_t *fill = malloc((hosts + 1) * sizeof *fill);
     int code = FAB_E_MEMORY;
-    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->rx_src || !c->rx_qpn || !fill)
+    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->tx_class || !c->rx_src || !c->rx_qpn || !fill)
         goto out;
     self->memory_bytes += (int64_t)(n * 12 + hosts * 8);
     code = FAB_OK;
@@ -261,6 +267,7 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
         const uint32_t rx = fill[edge->dst]++;
         c->tx_dst[e] = edge->dst;
         c->tx_lane[e] = edge->lane;
+        c->tx_class[e] = edge->data_class;
         c->tx_qpn[e] = (uint16_t)(rx - c->rx_first[edge->dst]);
         c->rx_src[rx] = edge->src;
         c->rx_qpn[rx] = (uint16_t)(e - c->tx_first[edge->src]);
@@ -270,20 +277,23 @@ out:
     return code;
 }
 
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane)
+uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class)
 {
     const fab_connections_t *c = &self->connections;
+    const edge_t wanted = {(uint16_t)host, (uint16_t)dst, lane, data_class};
     uint32_t low = c->tx_first[host], high = c->tx_first[host + 1];
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (c->tx_lane[middle] < lane || (c->tx_lane[middle] == lane && c->tx_dst[middle] < dst))
+        const edge_t there = {(uint16_t)host, c->tx_dst[middle], c->tx_lane[middle], c->tx_class[middle]};
+        const int order = compare_edges(&there, &wanted);
+        if (order == 0)
+            return middle - c->tx_first[host];
+        if (order < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == c->tx_first[host + 1] || c->tx_lane[low] != lane || c->tx_dst[low] != dst)
-        return FAB_NONE;
-    return low - c->tx_first[host];
+    return FAB_NONE;
 }
 
 int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
@@ -295,13 +305,13 @@ int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
     if (!code)
         code = number_connections(self, &edges, problems);
     for (uint32_t i = 0; !code && self->qpn && i < self->instance_count; i++) {
-        if (self->qpn[i] == FAB_NONE && self->ops[self->instance_op[i]].kind != FAB_OP_SEND)
+        const fab_op_t *op = &self->ops[self->instance_op[i]];
+        if (op->kind != FAB_OP_SEND)
             continue;
-        const uint32_t src = fab_program_rank(self, i);
-        const uint32_t dst = (uint32_t)self->peers[self->ops[self->instance_op[i]].peer_first + i -
-                                                   self->ops[self->instance_op[i]].first_instance];
+        const uint32_t src = fab_program_rank(self, i), dst = (uint32_t)self->peers[op->peer_first + i - op->first_instance];
         self->qpn[i] = src == dst ? FAB_NONE
-                                  : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst], (int32_t)self->qpn[i]);
+                                  : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst],
+                                                         (int32_t)self->qpn[i], op->data_class);
     }
     free(edges.edges);
     return code;

@@ -104,7 +104,7 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
     const sender_t *s = context;
     const fab_program_t *program = s->exec->program;
     const uint32_t rank = program->ranks[program->sets[s->op->set].first + to_position];
-    const uint32_t qpn = fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream);
+    const uint32_t qpn = fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class);
     if (qpn == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
         s->worker->error = FAB_E_INTERNAL;
         return;

@@ -163,6 +163,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             .peer_first = (uint32_t)(t->peer_offset[i] - t->peer_offset[0]),
             .stream = t->stream[i],
             .kind = (uint8_t)t->kind[i],
+            .data_class = (uint8_t)t->priority[i],
         };
         instances += count;
         if (t->kind[i] < 0 || t->kind[i] >= FAB_OP_KINDS || count == 0 || t->stream[i] < -1) {
@@ -171,6 +172,9 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             code = FAB_E_TRACE;
             continue;
         }
+        if (t->priority[i] < 0 || (uint32_t)t->priority[i] >= self->data_class_count)
+            fab_problems_add(problems, "row %" PRId64 ": priority: found %d, allowed 0 to %u: the fabric has %u data class(es), "
+                             "see switch.data_class_count", i, t->priority[i], self->data_class_count - 1, self->data_class_count);
         const int set_code = set_of(self, &builder, &t->ranks[t->rank_offset[i]], count, i, problems, &op->set);
         if (set_code) {
             code = set_code;
@@ -311,8 +315,8 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
     return problems->count ? FAB_E_CONFIG : FAB_OK;
 }
 
-int fab_program_compile(const fab_net_t *net, const fab_setting_t *settings, int32_t setting_count, const fab_table_t *t,
-                        const int32_t *rank_host, int32_t rank_count, const char *const names[FAB_OP_KINDS],
+int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings, int32_t setting_count,
+                        const fab_table_t *t, const int32_t *rank_host, int32_t rank_count, const char *const names[FAB_OP_KINDS],
                         fab_problems_t *problems, fab_program_t **program_out)
 {
     if (t->op_count >= FAB_NONE) {
@@ -329,6 +333,7 @@ int fab_program_compile(const fab_net_t *net, const fab_setting_t *settings, int
     self->net = net;
     self->op_count = (uint32_t)n;
     self->rank_count = rank_count;
+    self->data_class_count = data_class_count;
     self->ops = calloc(n + 1, sizeof *self->ops);
     self->sets = calloc(n + 1, sizeof *self->sets);
     self->ranks = calloc(ranks + 1, sizeof *self->ranks);
@@ -383,6 +388,7 @@ void fab_program_free(fab_program_t *self)
     free(self->connections.tx_dst);
     free(self->connections.tx_qpn);
     free(self->connections.tx_lane);
+    free(self->connections.tx_class);
     free(self->connections.rx_src);
     free(self->connections.rx_qpn);
     free(self);

@@ -22,13 +22,14 @@ typedef struct {
     uint32_t set, first_instance, root, peer_first;
     int32_t stream;
     uint32_t split_count;
-    uint8_t kind;
+    uint8_t kind, data_class;
 } fab_op_t;
 
 struct fab_program {
     const fab_net_t *net;
     uint32_t op_count, instance_count, set_count, send_count;
     int32_t rank_count;
+    uint32_t data_class_count;
     fab_op_t *ops;
     fab_set_t *sets;
     uint32_t *ranks;
@@ -84,7 +85,7 @@ fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance);
 /* Second half of the compilation: matches sends with recvs and makes the connections. */
 int fab_program_connect(fab_program_t *self, fab_problems_t *problems);
 
-/* The host's index of its connection to a host in a lane; FAB_NONE if there is none. */
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane);
+/* The host's index of its connection to a host in a lane and class; FAB_NONE if there is none. */
+uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class);
 
 #endif

@@ -1,0 +1,384 @@
+/* Switches with several data classes: queues, turns, thresholds and pauses by class. */
+#include "switch/classes.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "core/classes.h"
+#include "switch/merge.h"
+#include "switch/threshold.h"
+
+enum { CONTROL = FAB_DATA_CLASSES_MAX, QUEUES, FIRST_QUEUE = 8 };
+
+typedef struct {
+    fab_packet_t *ring;
+    uint16_t *from; /* input port of each entry */
+    uint32_t mask, head, tail;
+    int64_t wire_ps; /* of all that waits */
+} class_queue_t;
+
+/* An output port. */
+typedef struct {
+    class_queue_t queues[QUEUES];
+    fab_turns_t turns;
+    int64_t wake_ps;   /* the port's next turn */
+    uint32_t offered;  /* packets that came for it: numbers its random draws */
+    uint8_t paused;    /* bit set of data classes */
+} class_port_t;
+
+struct fab_class_switch {
+    int64_t used_bytes, shared_bytes, calm_bytes, wake_ps;
+    int64_t *in_bytes;       /* [port][class] */
+    int64_t *level_bytes;    /* [port][class] in_bytes when XOFF was sent */
+    int64_t *headroom_bytes; /* [port] of each lossless class */
+    uint8_t *in_paused;      /* [port] bit set of classes */
+    class_port_t *ports;     /* [port] */
+    uint32_t port_count, paused_count;
+};
+
+typedef struct fab_class_switch class_switch_t;
+
+/* What one visit works with. */
+typedef struct {
+    const fab_switches_t *switches;
+    const fab_switch_config_t *config;
+    const fab_fabric_t *fabric;
+    fab_worker_t *worker;
+    const fab_node_t *node;
+    class_switch_t *self;
+} visit_t;
+
+static uint32_t lossless_count(const fab_switch_config_t *config)
+{
+    const uint32_t all = (1u << config->data_class_count) - 1;
+    return config->link.pause ? (uint32_t)__builtin_popcount(config->link.lossless_classes & all) : 0;
+}
+
+static bool is_lossless(const fab_switch_config_t *config, uint32_t c)
+{
+    return config->link.pause && config->link.lossless_classes >> c & 1;
+}
+
+/* ---- making -------------------------------------------------------------------------------------- */
+
+int fab_classes_check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
+{
+    const int32_t before = problems->count;
+    if (!config->control_priority)
+        fab_problems_add(problems, "switch.ethernet.data_class_count: several data classes need transport.control_priority = 1");
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count)
+            continue;
+        const int64_t headroom = lossless_count(config) * fab_threshold_headroom(config, net, node);
+        const int64_t least = 2 * (int64_t)(node->port_count * config->data_class_count) * config->wire_max_bytes;
+        if (headroom + least > config->buffer_bytes)
+            fab_problems_add(problems,
+                             "switch %u: buffer_bytes is %" PRId64 ", but %u ports with %" PRId64 " classes need %" PRId64
+                             " for headroom and %" PRId64 " for two frames each",
+                             node->index, config->buffer_bytes, node->port_count, config->data_class_count, headroom, least);
+    }
+    return problems->count > before ? FAB_E_CONFIG : FAB_OK;
+}
+
+int fab_classes_init(fab_switches_t *switches, const fab_fabric_t *fabric)
+{
+    const fab_switch_config_t *config = switches->config;
+    const fab_net_t *net = fabric->net;
+    switches->class_switches = calloc(net->switch_count + 1, sizeof *switches->class_switches);
+    if (!switches->class_switches)
+        return FAB_E_MEMORY;
+    switches->count = net->switch_count;
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count)
+            continue;
+        const size_t n = node->port_count;
+        class_switch_t *self = calloc(1, sizeof *self);
+        if (!self)
+            return FAB_E_MEMORY;
+        switches->class_switches[node->index] = self;
+        self->port_count = node->port_count;
+        self->wake_ps = FAB_NEVER;
+        self->in_bytes = calloc(n * FAB_DATA_CLASSES_MAX, sizeof *self->in_bytes);
+        self->level_bytes = calloc(n * FAB_DATA_CLASSES_MAX, sizeof *self->level_bytes);
+        self->headroom_bytes = calloc(n, sizeof *self->headroom_bytes);
+        self->in_paused = calloc(n, sizeof *self->in_paused);
+        self->ports = calloc(n, sizeof *self->ports);
+        if (!self->in_bytes || !self->level_bytes || !self->headroom_bytes || !self->in_paused || !self->ports)
+            return FAB_E_MEMORY;
+        for (uint32_t p = 0; p < node->port_count; p++) {
+            self->ports[p].wake_ps = FAB_NEVER;
+            self->headroom_bytes[p] = fab_threshold_headroom_of_port(config, net, node->first_link + p);
+        }
+        self->shared_bytes = config->buffer_bytes - lossless_count(config) * fab_threshold_headroom(config, net, node);
+        self->calm_bytes = fab_threshold_calm_input(config, self->shared_bytes, (int64_t)n * config->data_class_count);
+    }
+    return FAB_OK;
+}
+
+void fab_classes_free(fab_switches_t *switches)
+{
+    for (uint32_t i = 0; switches->class_switches && i < switches->count; i++) {
+        class_switch_t *self = switches->class_switches[i];
+        if (!self)
+            continue;
+        free(self->in_bytes);
+        free(self->level_bytes);
+        free(self->headroom_bytes);
+        free(self->in_paused);
+        free(self->ports); /* the rings are of the workers' pools */
+        free(self);
+    }
+    free(switches->class_switches);
+    switches->class_switches = NULL;
+}
+
+/* ---- queues -------------------------------------------------------------------------------------- */
+
+static bool grow(fab_worker_t *worker, class_queue_t *q)
+{
+    const uint32_t old = q->ring ? q->mask + 1 : 0, capacity = old ? 2 * old : FIRST_QUEUE;
+    fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *ring));
+    uint16_t *from = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *from));
+    if (!ring || !from) {
+        worker->error = FAB_E_MEMORY;
+        return false;
+    }
+    for (uint32_t i = q->head; i != q->tail; i++) {
+        ring[i & (capacity - 1)] = q->ring[i & q->mask];
+        from[i & (capacity - 1)] = q->from[i & q->mask];
+    }
+    if (old) {
+        fab_pool_give(&worker->pool, q->ring, fab_pool_class(old * sizeof *ring));
+        fab_pool_give(&worker->pool, q->from, fab_pool_class(old * sizeof *from));
+    }
+    q->ring = ring;
+    q->from = from;
+    q->mask = capacity - 1;
+    worker->ring_bytes += (int64_t)((capacity - old) * sizeof *ring);
+    return true;
+}
+
+static uint32_t out_link(const visit_t *v, uint32_t port) { return v->fabric->net->out_link[v->node->first_link + port]; }
+
+/* The data classes of a port that have something to send and may. */
+static uint32_t waiting(const visit_t *v, const class_port_t *port)
+{
+    uint32_t set = 0;
+    for (uint32_t c = 0; c < v->config->data_class_count; c++)
+        set |= (uint32_t)(port->queues[c].head != port->queues[c].tail) << c;
+    return set & ~(uint32_t)port->paused;
+}
+
+static bool has_turn(const visit_t *v, const class_port_t *port)
+{
+    return port->queues[CONTROL].head != port->queues[CONTROL].tail || waiting(v, port);
+}
+
+static void wake(const visit_t *v, class_port_t *port, uint32_t l, int64_t now_ps)
+{
+    if (port->wake_ps != FAB_NEVER || !has_turn(v, port))
+        return;
+    port->wake_ps = fab_max_i64(now_ps, v->fabric->links[l].busy_ps);
+    v->self->wake_ps = fab_min_i64(v->self->wake_ps, port->wake_ps);
+}
+
+/* ---- pauses -------------------------------------------------------------------------------------- */
+
+static int64_t xoff_level(const visit_t *v)
+{
+    return fab_threshold_xoff(v->config, v->self->shared_bytes, v->self->used_bytes);
+}
+
+static void send_pause(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t kind, int64_t now_ps)
+{
+    const fab_packet_t frame = {
+        .psn_flags = kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL | 1u << c,
+        .bytes = FAB_PAUSE_FRAME_BYTES,
+    };
+    fab_link_push(v->worker, v->fabric, out_link(v, in_port), &frame, 0, now_ps, false);
+    if (kind == FAB_PAUSE)
+        v->worker->pauses++;
+    else
+        v->worker->resumes++;
+}
+
+/* A pause frame came in at a port: it is about the packets that leave there. */
+static void obey(const visit_t *v, uint32_t in_port, fab_packet_t frame, int64_t now_ps)
+{
+    class_port_t *port = &v->self->ports[in_port];
+    const uint32_t l = out_link(v, in_port), classes = fab_packet_psn(frame);
+    fab_port_t *stats = &v->fabric->ports[l];
+    if (fab_packet_kind(frame) == FAB_PAUSE) {
+        stats->pauses++;
+        if (!port->paused)
+            stats->paused_since_ps = now_ps;
+        port->paused |= (uint8_t)classes;
+    } else if (port->paused) {
+        port->paused &= (uint8_t)~classes;
+        if (!port->paused)
+            stats->paused_ps += now_ps - stats->paused_since_ps;
+        wake(v, port, l, now_ps);
+    }
+    stats->paused = port->paused;
+}
+
+/* Takes a packet that begins to leave out of the counts, and sends the XONs that are due. */
+static void release(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t bytes, int64_t now_ps)
+{
+    class_switch_t *self = v->self;
+    self->in_bytes[in_port * FAB_DATA_CLASSES_MAX + c] -= bytes;
+    self->used_bytes -= bytes;
+    if (!self->paused_count)
+        return;
+    const int64_t level = fab_max_i64(xoff_level(v) - v->config->link.xon_gap_bytes, 0);
+    for (uint32_t p = 0; p < self->port_count; p++)
+        for (uint32_t d = 0; self->in_paused[p] && d < v->config->data_class_count; d++) {
+            if (!(self->in_paused[p] >> d & 1) || self->in_bytes[p * FAB_DATA_CLASSES_MAX + d] > level)
+                continue;
+            self->in_paused[p] &= (uint8_t)~(1u << d);
+            self->paused_count--;
+            send_pause(v, p, d, FAB_RESUME, now_ps);
+        }
+}
+
+/* Counts a packet in; false: there is no room for it. */
+static bool admit(const visit_t *v, uint32_t in_port, uint32_t c, const class_queue_t *q, const fab_link_t *link,
+                  uint32_t bytes, int64_t now_ps)
+{
+    class_switch_t *self = v->self;
+    int64_t *in_bytes = &self->in_bytes[in_port * FAB_DATA_CLASSES_MAX + c];
+    if (!is_lossless(v->config, c)) {
+        const int64_t queued = fab_wire_bytes(q->wire_ps, link->ps_per_byte_q16);
+        if (queued + bytes > fab_threshold_share(self->shared_bytes - self->used_bytes, v->config->alpha_q16))
+            return false;
+    }
+    *in_bytes += bytes;
+    self->used_bytes += bytes;
+    if (!is_lossless(v->config, c) || *in_bytes <= self->calm_bytes)
+        return true;
+    if (self->in_paused[in_port] >> c & 1) {
+        if (*in_bytes <= self->level_bytes[in_port * FAB_DATA_CLASSES_MAX + c] + self->headroom_bytes[in_port])
+            return true;
+        *in_bytes -= bytes;
+        self->used_bytes -= bytes;
+        return false;
+    }
+    if (*in_bytes > xoff_level(v) || self->used_bytes > self->shared_bytes) {
+        self->in_paused[in_port] |= (uint8_t)(1u << c);
+        self->paused_count++;
+        self->level_bytes[in_port * FAB_DATA_CLASSES_MAX + c] = *in_bytes;
+        send_pause(v, in_port, c, FAB_PAUSE, now_ps);
+    }
+    return true;
+}
+
+/* ---- the way of a packet ------------------------------------------------------------------------- */
+
+static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps)
+{
+    if (fab_packet_kind(*packet) >= FAB_PAUSE) {
+        obey(v, in_port, *packet, now_ps);
+        return;
+    }
+    const fab_rule_t *rule = &v->switches->route->rules[v->node->index];
+    const uint32_t out_port = fab_route_port(v->switches->route, rule, packet->dst, packet->entropy), l = out_link(v, out_port);
+    const fab_link_t *link = &v->fabric->links[l];
+    fab_port_t *stats = &v->fabric->ports[l];
+    class_port_t *port = &v->self->ports[out_port];
+    const bool control = packet->psn_flags & FAB_FLAG_CONTROL;
+    const uint32_t c = fab_packet_class(*packet);
+    class_queue_t *q = &port->queues[control ? CONTROL : c];
+    const uint32_t entry = port->offered++;
+    if (!control && !admit(v, in_port, c, q, link, packet->bytes, now_ps)) {
+        stats->drops++;
+        return;
+    }
+    if (q->tail - q->head == (q->ring ? q->mask + 1 : 0) && !grow(v->worker, q))
+        return;
+    fab_packet_t *slot = &q->ring[q->tail & q->mask];
+    *slot = *packet;
+    q->from[q->tail & q->mask] = (uint16_t)in_port;
+    stats->max_backlog_ps = fab_max_i64(stats->max_backlog_ps, q->wire_ps);
+    if (!control && !(packet->psn_flags & FAB_FLAG_CE) && fab_threshold_marks(v->fabric->seed, stats, entry, q->wire_ps)) {
+        slot->psn_flags |= FAB_FLAG_CE;
+        stats->marks++;
+    }
+    q->wire_ps += fab_link_wire_ps(link, packet->bytes);
+    q->tail++;
+    wake(v, port, l, now_ps);
+}
+
+/* A port's turn: sends the first packet of the class whose turn it is. */
+static void serve(const visit_t *v, uint32_t out_port, int64_t now_ps)
+{
+    const uint32_t l = out_link(v, out_port);
+    const fab_link_t *link = &v->fabric->links[l];
+    class_port_t *port = &v->self->ports[out_port];
+    if (link->busy_ps > now_ps) { /* a pause frame went in between */
+        port->wake_ps = link->busy_ps;
+        return;
+    }
+    uint32_t c = CONTROL;
+    if (port->queues[CONTROL].head == port->queues[CONTROL].tail) {
+        const uint32_t set = waiting(v, port);
+        port->wake_ps = FAB_NEVER;
+        if (!set) /* paused since */
+            return;
+        uint16_t head_bytes[FAB_DATA_CLASSES_MAX] = {0};
+        for (uint32_t d = 0; d < v->config->data_class_count; d++)
+            if (set >> d & 1)
+                head_bytes[d] = port->queues[d].ring[port->queues[d].head & port->queues[d].mask].bytes;
+        c = fab_classes_pick(&port->turns, v->config->arbitration, (uint32_t)v->config->data_class_count, set, head_bytes,
+                             (int32_t)v->config->wire_max_bytes);
+    }
+    class_queue_t *q = &port->queues[c];
+    const fab_packet_t packet = q->ring[q->head & q->mask];
+    const uint16_t from = q->from[q->head & q->mask];
+    q->head++;
+    q->wire_ps -= fab_link_wire_ps(link, packet.bytes);
+    fab_link_push(v->worker, v->fabric, l, &packet, 0, now_ps, false);
+    if (c != CONTROL)
+        release(v, from, c, packet.bytes, now_ps);
+    port->wake_ps = has_turn(v, port) ? link->busy_ps : FAB_NEVER;
+}
+
+/* All ports whose turn it is, in their order; then when the next turn is. */
+static void serve_all(const visit_t *v, int64_t now_ps)
+{
+    for (uint32_t p = 0; p < v->self->port_count; p++)
+        if (v->self->ports[p].wake_ps == now_ps)
+            serve(v, p, now_ps);
+    v->self->wake_ps = FAB_NEVER;
+    for (uint32_t p = 0; p < v->self->port_count; p++)
+        v->self->wake_ps = fab_min_i64(v->self->wake_ps, v->self->ports[p].wake_ps);
+}
+
+int64_t fab_classes_visit(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_worker_t *worker,
+                          uint32_t slot, int64_t base_ps, int64_t until_ps)
+{
+    const fab_node_t *node = &fabric->net->nodes[slot];
+    const visit_t v = {switches, switches->config, fabric, worker, node, switches->class_switches[node->index]};
+    fab_merge_t merge;
+    fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
+    for (;;) {
+        uint32_t port = 0;
+        int64_t now_ps = until_ps;
+        const bool arrives = fab_merge_next(&merge, &port, &now_ps);
+        if (v.self->wake_ps < until_ps && v.self->wake_ps <= now_ps) { /* departures come before arrivals */
+            serve_all(&v, v.self->wake_ps);
+            continue;
+        }
+        if (!arrives)
+            break;
+        const fab_packet_t *packet;
+        const uint32_t l = node->first_link + port;
+        fab_merge_replace(&merge, merge.levels, fab_link_pop(fabric, l, now_ps, &packet));
+        worker->hops++;
+        if (worker->record)
+            fab_link_record(worker, fabric, l, now_ps, *packet);
+        arrive(&v, port, packet, now_ps);
+    }
+    return fab_min_i64(v.self->wake_ps, fab_merge_end(&merge, &fabric->heads[node->first_link]));
+}
