@@ -129,7 +129,7 @@ typedef struct {
     const int32_t *after_offset;
     const int64_t *after; /* ids */
     const int64_t *tag;
-    const int8_t *priority; /* data class */
+    const int8_t *priority; /* data class of its messages; NULL: all 0 */
 } fab_table_t;
 
 /* The Arrow C data interface (arrow.apache.org/docs/format/CDataInterface.html). */

@@ -163,7 +163,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             .peer_first = (uint32_t)(t->peer_offset[i] - t->peer_offset[0]),
             .stream = t->stream[i],
             .kind = (uint8_t)t->kind[i],
-            .data_class = (uint8_t)t->priority[i],
+            .data_class = t->priority ? (uint8_t)t->priority[i] : 0,
         };
         instances += count;
         if (t->kind[i] < 0 || t->kind[i] >= FAB_OP_KINDS || count == 0 || t->stream[i] < -1) {
@@ -172,7 +172,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             code = FAB_E_TRACE;
             continue;
         }
-        if (t->priority[i] < 0 || (uint32_t)t->priority[i] >= self->data_class_count)
+        if (op->data_class >= self->data_class_count)
             fab_problems_add(problems, "row %" PRId64 ": priority: found %d, allowed 0 to %u: the fabric has %u data class(es), "
                              "see switch.data_class_count", i, t->priority[i], self->data_class_count - 1, self->data_class_count);
         const int set_code = set_of(self, &builder, &t->ranks[t->rank_offset[i]], count, i, problems, &op->set);

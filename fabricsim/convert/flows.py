@@ -27,6 +27,7 @@ class Flows:
     tag: list[int] = field(default_factory=list)
     name: list[str] = field(default_factory=list)
     after: list[Sequence[int]] = field(default_factory=list)
+    priority: list[int] = field(default_factory=list)
 
     def add(
         self,
@@ -38,6 +39,7 @@ class Flows:
         name: str,
         start_ps: int = 0,
         after: Sequence[int] = (),
+        priority: int = 0,
     ) -> int:
         """Append a flow and return the id of its send; its recv has the next id."""
         row = len(self.kind)
@@ -49,6 +51,7 @@ class Flows:
         self.tag += (tag, tag)
         self.name += (name, name)
         self.after += (after, ())
+        self.priority += (priority, priority)
         return row
 
     def trace(self, where: str, provenance: dict[str, Any]) -> Trace:
@@ -68,6 +71,7 @@ class Flows:
                 "after": pa.array(self.after, pa.list_(pa.int64())),
                 "name": pa.array(self.name, pa.string()),
                 "tag": pa.array(self.tag, pa.int64()),
+                "priority": pa.array(self.priority, pa.int32()),
             },
             metadata=metadata(provenance),
         )

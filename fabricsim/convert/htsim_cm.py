@@ -304,6 +304,7 @@ def _build(matrix: _Matrix, path: Path) -> ConvertReport:
             name=f"flow {flow.id}",
             start_ps=flow.start_ps or 0,
             after=after[index],
+            priority=flow.prio,
         )
     words = _fire(matrix, rows, after)
     warnings = []
@@ -321,9 +322,6 @@ def _build(matrix: _Matrix, path: Path) -> ConvertReport:
     idle = sum(1 for t in matrix.triggers.values() if not t.targets)
     if idle:
         warnings.append(f"{idle} triggers start nothing")
-    prios = sum(1 for flow in flows if flow.prio)
-    if prios:
-        warnings.append(f"{prios} flows carry a priority, which is ignored: all flows share one class")
     provenance = make_provenance("convert htsim", source=path, nodes=matrix.headers["Nodes"])
     counts = {
         "nodes": matrix.headers["Nodes"],

@@ -73,6 +73,7 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
         "stream": pa.array(np.where(stream.given, stream.values, np.int32(-1))),
         "after": _lists(view, "after"),
         "tag": pa.array(view.flat("tag").values),
+        "priority": pa.array(view.flat("priority").values.astype(np.int8)),
     }
     return pa.table([columns[name] for name in LOWERED_SCHEMA.names], schema=LOWERED_SCHEMA)
 

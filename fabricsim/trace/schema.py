@@ -120,6 +120,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("name", pa.string(), False, "", "label"),
     Column("step", pa.int32(), False, "", "training step"),
     Column("tag", pa.int64(), False, "", "send and recv: matching tag, 0 when null"),
+    Column("priority", pa.int32(), False, "", "data class of its messages, 0 to 7; 0 when null"),
 )
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 
@@ -146,6 +147,7 @@ LOWERED_SCHEMA: pa.Schema = pa.schema(
         pa.field("stream", pa.int32(), nullable=False),
         pa.field("after", pa.list_(pa.int64()), nullable=False),
         pa.field("tag", pa.int64(), nullable=False),
+        pa.field("priority", pa.int8(), nullable=False),
     ]
 )
 

@@ -25,10 +25,13 @@ from fabricsim.trace.schema import (
 from fabricsim.trace.view import Ints, View
 
 INT64_MAX = 2**63 - 1
+#: Of the priorities of IEEE 802.1Q.
+HIGHEST_PRIORITY = 7
 
 #: Columns that may not be negative where they are given.
 _NON_NEGATIVE = (
     "id", "bytes", "duration_ps", "mem_bytes", "delay_ps", "stream", "start_ps", "end_ps", "offset",
+    "priority",
 )  # fmt: skip
 #: Columns of lists whose entries may not be negative.
 _NON_NEGATIVE_LISTS = ("ranks", "splits")
@@ -120,6 +123,9 @@ def _check_signs(view: View, out: Findings) -> None:
             values = view.flat(name).values
             if values.size and values.min() < 0:
                 out.mask(name, values < 0, value_of(values), "at least 0")
+    priority = view.flat("priority").values
+    if priority.size and priority.max() > HIGHEST_PRIORITY:
+        out.mask("priority", priority > HIGHEST_PRIORITY, value_of(priority), f"0 to {HIGHEST_PRIORITY}")
     for name in _NON_NEGATIVE_LISTS:
         lists = view.lists(name)
         if lists.values.size and lists.values.min() < 0:

@@ -96,6 +96,7 @@ class World:
                 "kind": KINDS.index(row["kind"]),
                 "peer": row["peers"],
                 "bytes": row["size"],
+                "priority": row.get("priority", 0),
             }
             for row in self.rows
         ]

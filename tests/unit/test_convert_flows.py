@@ -100,7 +100,7 @@ def test_a_barrier_waits_for_all_and_a_multishot_takes_turns(tmp_path: Path) -> 
     made = rows(report)
     assert (made[4]["after"], made[6]["after"], made[8]["after"]) == ([0], [9], [3])
     assert any("multishot" in w for w in report.warnings)
-    assert any("1 flows carry a priority" in w for w in report.warnings)
+    assert [r["priority"] for r in made[4:6]] == [3, 3] and not made[0]["priority"]
 
 
 HEAD = "Nodes 4\nConnections 1\n"
