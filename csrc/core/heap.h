@@ -11,6 +11,7 @@ typedef struct {
 
 typedef struct {
     fab_timer_t *items;
+    int64_t next_ps; /* of the first, FAB_NEVER when empty: kept here, since it is asked for at every event */
     uint32_t count;
     uint32_t capacity;
 } fab_heap_t;
@@ -20,10 +21,7 @@ FAB_INLINE bool fab_timer_before(const fab_timer_t *a, const fab_timer_t *b)
     return a->when_ps < b->when_ps || (a->when_ps == b->when_ps && a->key < b->key);
 }
 
-FAB_INLINE int64_t fab_heap_next_ps(const fab_heap_t *self)
-{
-    return self->count ? self->items[0].when_ps : FAB_NEVER;
-}
+FAB_INLINE void fab_heap_init(fab_heap_t *self) { *self = (fab_heap_t){.next_ps = FAB_NEVER}; }
 
 /* false: no memory. */
 static inline bool fab_heap_push(fab_heap_t *self, fab_pool_t *pool, fab_timer_t timer)
@@ -49,6 +47,7 @@ static inline bool fab_heap_push(fab_heap_t *self, fab_pool_t *pool, fab_timer_t
         i = parent;
     }
     self->items[i] = timer;
+    self->next_ps = self->items[0].when_ps;
     return true;
 }
 
@@ -70,6 +69,7 @@ static inline fab_timer_t fab_heap_pop(fab_heap_t *self)
     }
     if (self->count)
         self->items[i] = last;
+    self->next_ps = self->count ? self->items[0].when_ps : FAB_NEVER;
     return top;
 }
 

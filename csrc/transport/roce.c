@@ -88,14 +88,18 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     const uint64_t index = tx->next_psn - tx->current.first_psn;
     const bool last = tx->next_psn + 1 == tx->current.end_psn;
     const int64_t mtu = v[ROCE_MTU_BYTES];
-    const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
-    const int64_t wire = ((payload + 3) & ~INT64_C(3)) + v[ROCE_HEADER_BYTES] + (index ? 0 : v[ROCE_FIRST_HEADER_BYTES]);
+    int64_t wire = self->full_bytes;
+    if (last || !index) {
+        const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
+        wire = ((payload + 3) & ~INT64_C(3)) + v[ROCE_HEADER_BYTES] + (index ? 0 : v[ROCE_FIRST_HEADER_BYTES]);
+        wire = fab_max_i64(wire, v[ROCE_MIN_WIRE_BYTES]);
+    }
     const fab_packet_t packet = {
         .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
                      (uint32_t)tx->data_class << FAB_CLASS_SHIFT,
         .dst = tx->dst,
         .qpn = tx->receiver_qpn,
-        .bytes = (uint16_t)fab_max_i64(wire, v[ROCE_MIN_WIRE_BYTES]),
+        .bytes = (uint16_t)wire,
         .entropy = self->spray ? (uint16_t)fab_keyed_draw(self->fabric->seed, FAB_KEY_SPRAY, tx->entropy, tx->next_psn)
                                : tx->entropy,
     };
@@ -382,7 +386,7 @@ static int64_t visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot,
     const uint32_t in = node->first_link;
     fab_host_t *host = &self->hosts[node->index];
     for (;;) {
-        const int64_t timer_ps = fab_heap_next_ps(&host->timers), arrival_ps = self->fabric->heads[in];
+        const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[in];
         const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
         if (host->wake_ps <= other_ps) {
             if (host->wake_ps >= until_ps)

@@ -25,6 +25,8 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
     *self = (fab_transport_t){.config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
     self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1;
     self->spray = config->reorder;
+    self->full_bytes = fab_max_i64(((config->values[ROCE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[ROCE_HEADER_BYTES],
+                                   config->values[ROCE_MIN_WIRE_BYTES]);
     const int64_t window = config->values[ROCE_WINDOW_BYTES];
     self->window_packets = window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES])
                                   : UINT64_C(1) << (FAB_PSN_BITS - 1);
@@ -48,6 +50,7 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
             .tx_first = connections->tx_first[h],
             .rx_first = connections->rx_first[h],
         };
+        fab_heap_init(&self->hosts[h].timers);
         for (uint32_t c = connections->tx_first[h]; c < connections->tx_first[h + 1]; c++) {
             fab_tx_t *tx = &self->tx[c];
             tx->dst = connections->tx_dst[c];

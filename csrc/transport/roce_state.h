@@ -82,6 +82,7 @@ struct fab_transport {
     fab_rx_t *rx;        /* [connection count] by destination host */
     fab_mail_t **first_mail; /* [connection count] by the rx index; written once by the sender */
     uint64_t window_packets;
+    int64_t full_bytes;  /* of a full packet on the wire that is not the first of its message */
     bool ordered;        /* links can be paused or overtaken */
     bool spray;
 };
