@@ -256,7 +256,9 @@ static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_pr
 {
     if (config->ecn && config->ecn_kmin_bytes > config->ecn_kmax_bytes)
         fab_problems_add(problems, "switch.ethernet.ecn_kmin_bytes: is above ecn_kmax_bytes");
-    return config->data_class_count > 1 ? fab_classes_check(config, net, problems) : fab_buffer_check(config, net, problems);
+    const int code = config->data_class_count > 1 ? fab_classes_check(config, net, problems)
+                                                  : fab_buffer_check(config, net, problems);
+    return problems->count ? FAB_E_CONFIG : code;
 }
 
 static void end(fab_switches_t *self)

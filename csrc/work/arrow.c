@@ -62,9 +62,10 @@ static void check_schema(const struct ArrowSchema *schema, fab_problems_t *probl
         const struct ArrowSchema *child = schema->children[c];
         const bool list = columns[c].item != NULL;
         if (strcmp(child->name, columns[c].name) != 0 || strcmp(child->format, columns[c].format) != 0 ||
-            (list && strcmp(child->children[0]->format, columns[c].item) != 0))
-            fab_problems_add(problems, "column %d: found %s of type %s, allowed %s of type %s", c, child->name, child->format,
-                             columns[c].name, columns[c].format);
+            (list && (child->n_children != 1 || strcmp(child->children[0]->format, columns[c].item) != 0)))
+            fab_problems_add(problems, "column %d: found %s of type %s%s, allowed %s of type %s%s", c, child->name, child->format,
+                             list && child->n_children ? child->children[0]->format : "", columns[c].name, columns[c].format,
+                             list ? columns[c].item : "");
     }
 }
 
@@ -110,12 +111,20 @@ static int take_column(gathered_t *to, int c, const struct ArrowArray *array, in
     return append(&to->values[c], data, count * columns[c].bytes) ? FAB_OK : FAB_E_MEMORY;
 }
 
+/* The first line of what the producer says: the rest may be its stack. */
+static void stream_failed(struct ArrowArrayStream *stream, const char *otherwise, fab_problems_t *problems)
+{
+    const char *why = stream->get_last_error(stream);
+    if (!why || !*why)
+        why = otherwise;
+    fab_problems_add(problems, "the program's table: %.*s", (int)strcspn(why, "\n"), why);
+}
+
 static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_t *problems)
 {
     struct ArrowSchema schema = {0};
     if (stream->get_schema(stream, &schema)) {
-        const char *why = stream->get_last_error(stream);
-        fab_problems_add(problems, "the program's table: %s", why ? why : "no schema");
+        stream_failed(stream, "no schema", problems);
         return FAB_E_TRACE;
     }
     check_schema(&schema, problems);
@@ -125,8 +134,7 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
     for (;;) {
         struct ArrowArray batch = {0};
         if (stream->get_next(stream, &batch)) {
-            const char *why = stream->get_last_error(stream);
-            fab_problems_add(problems, "the program's table: %s", why ? why : "a batch could not be read");
+            stream_failed(stream, "a batch could not be read", problems);
             return FAB_E_TRACE;
         }
         if (!batch.release)

@@ -112,8 +112,8 @@ static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t pee
     const fab_set_t *set = &self->sets[op->set];
     if (op->bytes < 0 || op->bytes >= INT64_C(1) << 46)
         fab_problems_add(problems, "row %" PRId64 ": bytes: found %" PRId64 ", allowed 0 to 2^46", row, op->bytes);
-    if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= FAB_NEVER / 1024 || op->delay_ps >= FAB_NEVER / 1024)
-        fab_problems_add(problems, "row %" PRId64 ": duration_ps, delay_ps: found %" PRId64 " and %" PRId64 ", allowed 0 to 2^52",
+    if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= INT64_C(1) << 52 || op->delay_ps >= INT64_C(1) << 52)
+        fab_problems_add(problems, "row %" PRId64 ": duration_ps, delay_ps: found %" PRId64 " and %" PRId64 ", allowed 0 to 2^52 - 1",
                          row, op->duration_ps, op->delay_ps);
     const bool rooted = op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE;
     const bool paired = op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV;

@@ -37,7 +37,12 @@ class Model:
 class Program:
     model: Model
     def __init__(
-        self, model: Model, table: _ArrowStream, *, rank_host: ArrayLike, algorithms: Mapping[str, str] | None = None
+        self,
+        model: Model,
+        table: _ArrowStream,
+        *,
+        rank_host: ArrayLike,
+        algorithms: Mapping[str, str] | None = None,
     ) -> None: ...
     def info(self) -> dict[str, int]: ...
     @property

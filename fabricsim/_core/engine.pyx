@@ -20,7 +20,7 @@ _KINDS = ("compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all",
 cdef object _lines(c.fab_problems_t *problems, int code):
     lines = problems.text.decode("utf-8", "replace").splitlines()
     if problems.count > c.FAB_PROBLEMS_KEPT:
-        lines.append(f"and {problems.count - c.FAB_PROBLEMS_KEPT} more")
+        lines[c.FAB_PROBLEMS_KEPT - 1:] = [f"and {problems.count - c.FAB_PROBLEMS_KEPT + 1} more"]
     return lines or [c.fab_error_name(code).decode()]
 
 
@@ -310,7 +310,7 @@ cdef class Run:
         self.model = model
         self.program = program
         cdef c.fab_run_options_t options
-        options.seed = seed
+        options.seed = index(seed)
         options.threads = threads
         options.record_packets = record_packets
         options.plain = plain
@@ -331,7 +331,7 @@ cdef class Run:
         EngineError
             A connection gave up, or a limit was reached.
         """
-        cdef int64_t until = INT64_MAX if until_ps is None else until_ps
+        cdef int64_t until = INT64_MAX if until_ps is None else index(until_ps)
         cdef c.fab_problems_t problems
         cdef c.bool finished = False
         cdef int code
@@ -395,6 +395,7 @@ cdef class Run:
 
     def blocked(self, limit=20):
         """Return up to ``limit`` operations that have not ended: row, rank, waits_for (rank or -1), why."""
+        limit = min(max(index(limit), 0), self.program.info()["instance_count"])
         cdef c.fab_blocked_t *items = <c.fab_blocked_t *>calloc(limit + 1, sizeof(c.fab_blocked_t))
         if items == NULL:
             raise MemoryError

@@ -86,8 +86,9 @@ static int compare_timers(const void *a, const void *b)
 static void heap_sorts(void)
 {
     fab_pool_t pool = {0};
-    fab_heap_t heap = {0};
-    CHECK(fab_heap_next_ps(&heap) == FAB_NEVER);
+    fab_heap_t heap;
+    fab_heap_init(&heap);
+    CHECK(heap.next_ps == FAB_NEVER);
     dice_t dice = {13};
     fab_timer_t all[500];
     for (int round = 0; round < 20; round++) {
@@ -98,7 +99,7 @@ static void heap_sorts(void)
         }
         qsort(all, n, sizeof *all, compare_timers);
         for (uint32_t i = 0; i < n; i++) {
-            CHECK_EQ(fab_heap_next_ps(&heap), all[i].when_ps);
+            CHECK_EQ(heap.next_ps, all[i].when_ps);
             const fab_timer_t timer = fab_heap_pop(&heap);
             CHECK(timer.when_ps == all[i].when_ps && timer.key == all[i].key);
         }

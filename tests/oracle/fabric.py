@@ -239,7 +239,7 @@ class Switch:
 
     def send_pause(self, port: int, kind: int, now: int) -> None:
         self.sim.count["pfc_pauses" if kind == PAUSE else "pfc_resumes"] += 1
-        self.outs[port].hand_over(Packet(kind, size=PAUSE_FRAME_BYTES), now, control=True)
+        self.outs[port].hand_over(Packet(kind, size=PAUSE_FRAME_BYTES, psn=1), now, control=True)
 
     def departed(self, packet: Packet, now: int) -> None:
         """Count a packet out; after all that departs now, XONs may be due."""

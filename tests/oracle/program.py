@@ -58,6 +58,8 @@ class Instance:
     connection: Connection | None = None  # of a send; None: to itself
     early: list[int] = field(default_factory=list)  # steps of a collective that came before its start
     running: Collective | None = None
+    done: bool = False  # by its collective: nothing more to send or to wait for but acknowledgements
+    open: int = 0  # messages of its collective sent and not acknowledged
 
     @property
     def rank(self) -> int:
@@ -216,10 +218,10 @@ class Program:
     def launch(self, instance: Instance, now: int) -> None:
         collective = self.collective(instance, partial(self.coll_send, instance))
         instance.running = collective
-        done = collective.start()
+        instance.done = collective.start()
         for step in instance.early:
-            done = done or collective.received(step)
-        if done:
+            instance.done = instance.done or collective.received(step)
+        if instance.done and not instance.open:
             instance.running = None
             self.timer(instance, now, END, self.end)
 
@@ -229,6 +231,7 @@ class Program:
         key = self.rank_host[instance.rank], op.stream, self.rank_host[receiver.rank]
         delivered = partial(self.coll_delivered, receiver, step)
         acknowledged = partial(self.coll_acknowledged, instance)
+        instance.open += 1
         self.host(instance).post(self.connections[key], size, delivered, acknowledged, self.sim.now)
 
     def coll_delivered(self, instance: Instance, step: int, now: int) -> None:
@@ -241,12 +244,19 @@ class Program:
     def coll_received(self, instance: Instance, step: int, now: int) -> None:
         if not instance.running:
             instance.early.append(step)
-        elif instance.running.received(step):
-            instance.running = None
-            self.end(instance, now)
+        else:
+            self.settle(instance, instance.running.received(step), now)
 
     def coll_acknowledged(self, instance: Instance, now: int) -> None:
         running = instance.running
-        if running and running.minds_acknowledgements and running.acknowledged():
+        assert running, "it ended before all that it sent was acknowledged"
+        instance.open -= 1
+        minds = running.minds_acknowledgements and not instance.done
+        self.settle(instance, minds and running.acknowledged(), now)
+
+    def settle(self, instance: Instance, done: bool, now: int) -> None:
+        """A rank that is done ends when all that it sent has been acknowledged."""
+        instance.done = instance.done or done
+        if instance.done and not instance.open:
             instance.running = None
             self.end(instance, now)
