@@ -1,8 +1,11 @@
 """Collectives on a star without other traffic: exact times from their steps, and the bounds of bandwidth.
 
-One step is a message over two hops, 2 (w + d). `step_ps` is set above the wire time of an acknowledgement, so
-that what a message triggers never waits for its acknowledgement, and every time is exact; where messages are
-of many packets their acknowledgements share the wires, and the bound is met to a stated error.
+One step is a message over two hops, 2 (w + d). A rank ends when it has all that it needs and all that it sent has
+been acknowledged: the acknowledgement of a message is back 2 (a + d) after the message's delivery, which is longer
+than `step_ps` here, so it is the last that happens to whoever sends in the last step. `step_ps` is set above the
+wire time of an acknowledgement, so that what a message triggers never waits for its acknowledgement, and every time
+is exact; where messages are of many packets their acknowledgements share the wires, and the bound is met to a stated
+error.
 """
 
 import math
@@ -16,6 +19,8 @@ RATE, DELAY = 100 * GBPS, US
 STEP, LAUNCH = 50_000, 3_000_000
 OVERHEAD = 82 + 16
 PAUSE = ("link", "pause", {})
+ACK = 2 * (wire_ps(86, RATE) + DELAY)  # from the delivery of a message to its end at the sender
+LAST = ACK - STEP  # a message takes effect after STEP, but its sender hears of it after ACK
 
 
 def coll(kind, ranks, size=None, **more):
@@ -49,7 +54,7 @@ def message_ps(payload: int) -> int:
 def test_ring_of_one_packet_parts_is_exact(kind, turns, ranks, part):
     ends = timed(ranks, [coll(kind, ranks, ranks * part)], "ring")
     steps = turns * (ranks - 1)
-    assert set(ends) == {LAUNCH + steps * (message_ps(part) + STEP)}
+    assert set(ends) == {LAUNCH + steps * (message_ps(part) + STEP) + LAST}
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
@@ -61,7 +66,7 @@ def test_ring_of_long_parts_meets_its_bound(kind, turns, ranks):
     ends = timed(ranks, [coll(kind, ranks, size)], "ring")
     wires = wire_ps(part + part // 4096 * 82 + 16, RATE)
     step = wires + wire_ps(4096 + OVERHEAD, RATE) + 2 * DELAY + STEP
-    bound = LAUNCH + turns * (ranks - 1) * step
+    bound = LAUNCH + turns * (ranks - 1) * step + LAST
     assert bound <= ends.max() <= 1.022 * bound
     # nccl-tests' bus bandwidth cannot pass what the headers leave of the wire
     bus_gbps = 8e3 * turns * (ranks - 1) / ranks * size / (ends.max() - LAUNCH)
@@ -80,13 +85,18 @@ def test_ring_chunks_overlap_the_way():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("payload", [0, 100, 4096])
 def test_tree_broadcast_is_exact(depth, payload):
-    """A full binary tree: the last leaf waits at each level for its sibling's packet to leave first."""
+    """A full binary tree: the last leaf waits at each level for its sibling's packet to leave first.
+
+    Who sends ends with the acknowledgement of its right child, a leaf with its only message.
+    """
     ranks = 2 ** (depth + 1) - 1
     ends = timed(ranks, [coll("broadcast", ranks, payload, peer=[0])], "tree")
     wire = wire_ps(max(84, payload + OVERHEAD), RATE)
-    assert ends[0] == LAUNCH
-    assert ends.max() == LAUNCH + depth * (message_ps(payload) + wire + STEP)
-    assert ends[1] == LAUNCH + message_ps(payload) + STEP
+    level = message_ps(payload) + wire + STEP
+    assert ends[0] == LAUNCH + level + LAST
+    assert ends[-1] == LAUNCH + depth * level
+    assert ends.max() == ends[(ranks - 2) // 2] == ends[-1] + LAST
+    assert ends[1] == LAUNCH + message_ps(payload) + STEP + (level + LAST if depth > 1 else 0)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5, 8, 13])
@@ -98,7 +108,7 @@ def test_tree_is_between_its_bounds(kind, ranks):
     end = timed(ranks, [coll(kind, ranks, payload, **more)], "tree").max()
     levels = math.floor(math.log2(ranks)) * (2 if kind == "all_reduce" else 1)
     wire = wire_ps(payload + OVERHEAD, RATE)
-    least = LAUNCH + levels * (message_ps(payload) + STEP)
+    least = LAUNCH + levels * (message_ps(payload) + STEP) + LAST
     assert least <= end <= least + levels * 2 * wire
 
 
@@ -111,18 +121,25 @@ def test_chain_fills_its_pipe_once(kind, ranks, chunks):
     root = 1
     ends = timed(ranks, [coll(kind, ranks, size, peer=[root])], "chain", chunk_bytes=4096)
     wire, ack = wire_ps(4096 + OVERHEAD, RATE), wire_ps(86, RATE)
-    least = LAUNCH + (ranks - 1) * (message_ps(4096) + STEP) + (chunks - 1) * wire
+    least = LAUNCH + (ranks - 1) * (message_ps(4096) + STEP) + (chunks - 1) * wire + LAST
     assert least <= ends.max() <= least + (ranks + chunks) * ack
-    # whoever only sends is done at once
+    # whoever only sends ends with the acknowledgement of its last chunk; on a chain of three or more this
+    # waits for the packet under way at the second, and for the third's acknowledgements
     first = root if kind == "broadcast" else (root + 1) % ranks
-    assert ends[first] == LAUNCH
+    sent = LAUNCH + message_ps(4096) + (chunks - 1) * wire + ACK
+    assert sent <= ends[first] <= sent + (wire + chunks * ack if ranks > 2 else 0)
+    # whoever only receives ends with the last chunk, and is not later than who sent it
+    last = (root - 1) % ranks if kind == "broadcast" else root
+    assert least - LAST <= ends[last] < ends.max()
+    if chunks == 1:
+        assert (ends[first], ends[last], ends.max()) == (sent, least - LAST, least)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7, 8, 9, 16, 33])
 def test_dissemination_takes_log_rounds(ranks):
     ends = timed(ranks, [coll("barrier", ranks)], "dissemination")
     rounds = math.ceil(math.log2(ranks))
-    assert set(ends) == {LAUNCH + rounds * (message_ps(8) + STEP)}
+    assert set(ends) == {LAUNCH + rounds * (message_ps(8) + STEP) + (LAST if rounds else 0)}
 
 
 @pytest.mark.parametrize("ranks", [3, 8])
@@ -134,7 +151,7 @@ def test_nobody_leaves_a_barrier_before_the_last_has_come(ranks):
     barrier = ops["row"] == 1
     assert ops["start_ps"][barrier].max() == late
     assert ops["end_ps"][barrier].min() >= late  # the last may find all there
-    assert ops["end_ps"][barrier].max() < late + math.ceil(math.log2(ranks)) * (message_ps(8) + STEP)
+    assert ops["end_ps"][barrier].max() < late + math.ceil(math.log2(ranks)) * (message_ps(8) + STEP) + ACK
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8, 16])
@@ -142,7 +159,7 @@ def test_all_to_all_is_bound_by_the_wire(ranks):
     """Every wire carries n-1 parts; receivers take turns well enough for 8 %."""
     part = 1 << 18
     end = timed(ranks, [coll("all_to_all", ranks, ranks * part)], "pairwise").max()
-    bound = LAUNCH + wire_ps((ranks - 1) * (part + part // 4096 * 82 + 16), RATE) + 2 * DELAY
+    bound = LAUNCH + wire_ps((ranks - 1) * (part + part // 4096 * 82 + 16), RATE) + 2 * DELAY + ACK
     assert bound < end < 1.08 * bound
 
 
@@ -154,7 +171,7 @@ def test_all_to_all_with_splits_is_bound_by_the_fullest_wire():
     end = timed(ranks, [coll("all_to_all", ranks, splits=splits.reshape(-1).tolist())], "pairwise").max()
     away = splits - np.diag(np.diag(splits))
     fullest = int(max(away.sum(0).max(), away.sum(1).max()))
-    bound = LAUNCH + wire_ps(fullest + fullest // 4096 * 82, RATE) + 2 * DELAY
+    bound = LAUNCH + wire_ps(fullest + fullest // 4096 * 82, RATE) + 2 * DELAY + ACK
     assert bound <= end < 1.6 * bound
 
 

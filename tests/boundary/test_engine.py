@@ -133,10 +133,10 @@ def replaced(low, name, values, kind=None):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda low: low.drop_columns(["tag"]), "10 columns, allowed 11"),
-        (lambda low: low.append_column("more", low["id"]), "12 columns, allowed 11"),
+        (lambda low: low.drop_columns(["tag"]), "11 columns, allowed 12"),
+        (lambda low: low.append_column("more", low["id"]), "13 columns, allowed 12"),
         (lambda low: low.rename_columns(["x", *low.column_names[1:]]), "column 0: found x"),
-        (lambda low: low.select(low.column_names[::-1]), "column 0: found tag"),
+        (lambda low: low.select(low.column_names[::-1]), "column 0: found priority"),
         (lambda low: replaced(low, "id", [0, 1], pa.int32()), "column 0: found id of type i"),
         (lambda low: replaced(low, "bytes", [0.5, 1], pa.float64()), "column 4: found bytes of type g"),
         (lambda low: replaced(low, "kind", ["send", "recv"], pa.string()), "column 1: found kind of type u"),
@@ -163,6 +163,10 @@ def replaced(low, name, values, kind=None):
         (lambda low: replaced(low, "after", [[7], []]), "row 0: after: no operation has the id 7"),
         (lambda low: replaced(low, "after", [[1], []]), "row 0: after: shares no rank with the operation 1"),
         (lambda low: replaced(low, "id", [3, 3]), "row 1: id: 3 is also the id of row 0"),
+        (lambda low: replaced(low, "priority", [1, 0]), r"row 0: priority: found 1, allowed 0 to 0"),
+        (lambda low: replaced(low, "priority", [0, -1]), r"row 1: priority: found -1, allowed 0 to 0"),
+        (lambda low: replaced(low, "priority", [0, None]), "column priority: has nulls"),
+        (lambda low: replaced(low, "priority", [0, 0], pa.int64()), "column 11: found priority of type l"),
         (lambda low: replaced(low, "tag", [3, 4]), "has no matching recv"),
         (lambda low: replaced(low, "splits", [[1], []]), "row 0: splits: found 1 entries for a send"),
         (
@@ -498,6 +502,7 @@ def test_random_tables_never_crash():
                     pa.list_(pa.int64()),
                 ),
                 pa.array(numbers(0, 2), pa.int64()),
+                pa.array(rng.integers(-1 if wild else 0, 2 if wild else 1, rows), pa.int8()),
             ],
             schema=lower(Trace(FLOW)).schema,
         )
