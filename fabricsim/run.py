@@ -30,6 +30,9 @@ __all__ = ["Progress", "replay"]
 #: What ``record`` may name.
 RECORDS = ("series",)
 
+#: Threads of the core, at most; as FAB_THREADS_MAX of csrc/sim/run.h.
+MAX_THREADS = 64
+
 #: Emulated time between the samples of ``record=("series",)``, in picoseconds.
 SERIES_PS = 10 * us
 
@@ -52,8 +55,11 @@ COUNTERS = (
 _FIRST_SLICE_PS = 10 * us
 _LEAST_SLICE_PS = 1 * us
 _SHORT_S, _LONG_S = 0.05, 0.2
-# What a burst of traffic after a long silence may take: the slice is bounded as if every link were full.
-_BURST_S, _HOPS_PER_S, _FULL_PACKET_BITS = 2.0, 10e6, 4096 * 8
+# What a burst of traffic in a quiet run may take: slices are bounded as if every rank sent and received at
+# full rate over paths of this length, or every link were full.
+_BURST_S, _HOPS_PER_S, _FULL_PACKET_BITS, _PATH_LINKS = 2.0, 10e6, 4096 * 8, 8
+# Asking the core when the next thing happens is a pass over all links: at most this share of the time.
+_ASKING = 0.1
 
 # Walking the critical path needs the whole dependency graph in memory.
 _PATH_INSTANCES = 5_000_000
@@ -93,7 +99,7 @@ def replay(
     seed
         Of the random draws (ECN marks, hashes), 0 to 2^63-1. The same inputs and seed give the same result.
     threads
-        Threads of the core, at least 1; the result does not depend on it.
+        Threads of the core, 1 to 64; the result does not depend on it.
     out
         A folder that the result is saved to. An interrupted or limited run leaves what it found so far there,
         with ``"status"`` in the summary saying so.
@@ -149,8 +155,9 @@ def replay(
     if record or series_ps is not None:
         series = _Series(run, series_ps or SERIES_PS, folder, provenance)
     status = "complete"
+    slices = _Slices(run, program)
     try:
-        _advance(run, program, series, progress, max_time_ps)
+        _advance(run, slices, series, progress, max_time_ps)
     except KeyboardInterrupt:
         status = "interrupted"
         raise
@@ -164,7 +171,7 @@ def replay(
         if series is not None:
             series.close()
         if status != "complete" and folder is not None:
-            _result(program, run, provenance, series, status).save(folder)
+            _result(program, run, provenance, series, status, slices.until_ps).save(folder)
     result = _result(program, run, provenance, series, status)
     if folder is not None:
         result.save(folder)
@@ -177,8 +184,8 @@ def _check_options(
     problems = []
     if not 0 <= seed < 2**63:
         problems.append(Problem("seed", f"found {seed}, allowed: 0 to 2^63-1"))
-    if not 1 <= threads <= 1024:
-        problems.append(Problem("threads", f"found {threads}, allowed: 1 to 1024"))
+    if not 1 <= threads <= MAX_THREADS:
+        problems.append(Problem("threads", f"found {threads}, allowed: 1 to {MAX_THREADS}"))
     if isinstance(record, str):
         record = (record,)
     problems += [
@@ -204,7 +211,7 @@ def _as_model(cluster: Cluster | Model | str | Path) -> Model:
 
 def _advance(
     run: Any,
-    program: Program,
+    slices: _Slices,
     series: _Series | None,
     progress: Callable[[Progress], None] | None,
     max_time_ps: int | None,
@@ -212,15 +219,15 @@ def _advance(
     """Step the run to its end, in slices of emulated time that take about a tenth of a second each."""
     began = time.perf_counter()
     total = int(run.total_ops)
-    slices = _Slices(program.model.topology)
-    until = 0
     finished = False
     while not finished:
-        until += slices.length_ps
+        begin_ps = slices.begin()
+        until = begin_ps + slices.length_ps
         if series is not None:
-            until = min(until, series.next_ps)
+            until = min(until, series.next_after(begin_ps))
         if max_time_ps is not None:
             until = min(until, max_time_ps)
+        slices.until_ps = until
         before = time.perf_counter()
         finished = run.step(until)
         now = time.perf_counter()
@@ -229,11 +236,8 @@ def _advance(
             # The last acknowledgements may pass after the last operation has ended.
             series.sample(max(int(run.counters()["end_ps"]), series.last_ps) if finished else until)
         if progress is not None and (finished or slices.due(now)):
-            counters = run.counters()
-            # After the last operation only timers are left, which may be far away.
-            time_ps = int(counters["end_ps"] if run.done_ops == total else run.now_ps)
-            hops = int(counters["packet_hops"])
-            progress(Progress(time_ps, int(run.done_ops), total, hops, now - began))
+            hops = int(run.counters()["packet_hops"])
+            progress(Progress(_reached_ps(run, until), int(run.done_ops), total, hops, now - began))
         if not finished and max_time_ps is not None and until >= max_time_ps:
             raise EngineError(
                 f"the emulated time reached the limit of {format_time(max_time_ps)}"
@@ -241,15 +245,35 @@ def _advance(
             )
 
 
-class _Slices:
-    """How much emulated time to run before looking up again."""
+def _reached_ps(run: Any, until: int) -> int:
+    """Return how far a run is; once all operations have ended only timers are left, which may be far away."""
+    done = run.done_ops == run.total_ops
+    return int(run.counters()["end_ps"]) if done else min(until, int(run.now_ps))
 
-    def __init__(self, topology: Any) -> None:
-        self.length_ps = _FIRST_SLICE_PS
-        mbps = 2.0 * float(np.asarray(topology.cable_rate_mbps, np.float64).sum())
+
+class _Slices:
+    """From when to when to run before looking up again."""
+
+    def __init__(self, run: Any, program: Program) -> None:
+        self.run = run
+        self.length_ps, self.until_ps = _FIRST_SLICE_PS, 0
+        topology = program.model.topology
+        rates = np.asarray(topology.cable_rate_mbps, np.float64)
+        ours = np.isin(topology.cable_a, program.rank_host) | np.isin(topology.cable_b, program.rank_host)
+        mbps = 2.0 * min(float(rates.sum()), _PATH_LINKS * float(rates[ours].sum()))
         hops_per_ps = mbps * 1e6 / _FULL_PACKET_BITS / 1e12
         self.most_ps = max(_FIRST_SLICE_PS, int(_BURST_S * _HOPS_PER_S / max(hops_per_ps, 1e-18)))
-        self.told = 0.0
+        self.told = self.asked = self.asking = 0.0
+
+    def begin(self) -> int:
+        """Return where the next slice begins: after a silence, where the next thing happens."""
+        before = time.perf_counter()
+        if _ASKING * (before - self.asked) < self.asking:
+            return self.until_ps
+        next_ps = int(self.run.now_ps)
+        self.asked = time.perf_counter()
+        self.asking = self.asked - before
+        return max(self.until_ps, next_ps)
 
     def took(self, wall_s: float) -> None:
         if wall_s < _SHORT_S:
@@ -276,6 +300,12 @@ class _Series:
         self.rows = 0
         self.path = folder / "series.arrow" if folder is not None else None
         self.writer = records.TableWriter(self.path, self.schema) if self.path is not None else None
+
+    def next_after(self, begin_ps: int) -> int:
+        """Return the next time to sample: nothing happens before ``begin_ps``, so no sample is due there."""
+        if self.next_ps <= begin_ps:
+            self.next_ps = (begin_ps // self.every_ps + 1) * self.every_ps
+        return self.next_ps
 
     def sample(self, time_ps: int) -> None:
         now = self.run.links()
@@ -311,15 +341,25 @@ class _Series:
 
 
 def _result(
-    program: Program, run: Any, provenance: dict[str, Any], series: _Series | None, status: str
+    program: Program,
+    run: Any,
+    provenance: dict[str, Any],
+    series: _Series | None,
+    status: str,
+    until_ps: int = 0,
 ) -> Result:
     counters = run.counters()
     end_ps = int(counters["end_ps"])
     instances = run.ops()
     ops = records.ops_table(program, instances, provenance)
     flows = records.flows_table(program, run.sends(), provenance)
-    length_ps = end_ps if status == "complete" else max(end_ps, int(run.now_ps))
-    links = records.links_table(program.model.topology, run.links(), length_ps, provenance)
+    counts = run.links()
+    length_ps = end_ps
+    if status == "deadlock":  # when it came about is not known, but links were busy until then
+        length_ps = max(end_ps, int(counts["busy_ps"].max(initial=0)))
+    elif status != "complete":
+        length_ps = max(end_ps, _reached_ps(run, until_ps))
+    links = records.links_table(program.model.topology, counts, length_ps, provenance)
     summary: dict[str, Any] = {"status": status, "end_ps": end_ps}
     summary |= {name: int(counters[name]) for name in COUNTERS if name in counters}
     summary |= {
@@ -388,7 +428,5 @@ def _who_waits(run: Any, program: Program, error: DeadlockError) -> DeadlockErro
         problems.append(Problem(place, str(entry["why"])))
     left = int(run.total_ops) - int(run.done_ops)
     if left > len(blocked):
-        problems.append(
-            f"and {left - len(blocked)} more that have not ended, with {format_time(run.now_ps)} emulated"
-        )
+        problems.append(f"and {left - len(blocked)} more that have not ended")
     return DeadlockError(problems)

@@ -81,8 +81,10 @@ def _core() -> list[dict[str, Any]]:
 
 
 def _threads() -> dict[str, Any]:
+    from fabricsim.run import MAX_THREADS
+
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return _row("threads", f"{usable} usable (--threads {usable})")
+    return _row("threads", f"{usable} usable (--threads {min(usable, MAX_THREADS)})")
 
 
 def _disk() -> dict[str, Any]:

@@ -25,7 +25,6 @@ __all__ = [
     "input_path",
     "key_values",
     "load_cluster",
-    "positive",
 ]
 
 
@@ -34,17 +33,6 @@ class HelpFormatter(RichHelpFormatter):
 
     text_markup = False
     help_markup = False
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, allowed: at least 1")
-    return value
-
-
-positive.__name__ = "whole number"
 
 
 def add_cluster(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -73,10 +61,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=int,
         default=1,
         metavar="N",
-        help="threads of the core (default 1); same result",
+        help="threads of the core, 1 to 64 (default 1); same result",
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="save summary.json and the Arrow tables to this folder"

@@ -2,10 +2,13 @@
 
 import json
 import re
+import time
 
 import pytest
 
 from fabricsim.cli import main
+from fabricsim.cluster import Cluster
+from fabricsim.errors import ConfigError
 from fabricsim.result import Result
 from fabricsim.trace import write_trace
 from fabricsim.workload import collective
@@ -40,6 +43,39 @@ def test_progress_ends_with_the_time_of_the_last_operation(inside, capsys):
     captured = capsys.readouterr()
     told = [line for line in captured.err.splitlines() if line.startswith("16 of 16 operations")]
     assert len(told) == 1 and re.search(r", \d+(\.\d+)? us emulated", told[0])
+
+
+def test_silence_takes_no_time_and_its_end_is_told(inside, capsys):
+    """26 days of computes, as long as the core can count, with an all-reduce now and then."""
+    rows = Rows(generator="test")
+    for _ in range(500):
+        rows.add("compute", range(4), duration_ps=4480 * 10**12, stream=0)
+        rows.add("all_reduce", range(4), bytes=1000, stream=0)
+    write_trace(rows.trace(), "t.arrow")
+    began = time.perf_counter()
+    assert main(["replay", "t.arrow", *SMALL, "--progress", "--json", "-o", "out", "--series", "10us"]) == 0
+    assert time.perf_counter() - began < 20  # half a second; slice by slice it would be months
+    captured = capsys.readouterr()
+    assert 500 * 4480 * 10**12 < json.loads(captured.out)["end_ps"] < 2**61
+    assert ", 2240000 s emulated" in captured.err.splitlines()[-3]
+    samples = Result.load("out").series
+    assert len(set(samples["time_ps"].to_pylist())) >= 500 and samples["bytes"].to_numpy().min() > 0
+
+
+def test_the_number_of_threads_is_the_cores(inside, capsys):
+    from fabricsim._core import engine
+    from fabricsim.program import build_program, compile
+    from fabricsim.run import MAX_THREADS
+
+    topology = {"kind": "star", "hosts": 2, "rate": "1Gbps", "latency": "1us"}
+    model = compile(Cluster.from_dict({"name": "two", "topology": topology}))
+    program = build_program(model, collective("barrier", size_bytes=0, n_ranks=2))
+    engine.Run(model.engine, program.engine, threads=MAX_THREADS)
+    with pytest.raises(ConfigError, match=f"allowed 1 to {MAX_THREADS}"):
+        engine.Run(model.engine, program.engine, threads=MAX_THREADS + 1)
+    for threads in ("0", "65", "99999999999"):
+        assert main(["demo", "--threads", threads]) == 2
+        assert f"threads: found {threads}, allowed: 1 to 64" in capsys.readouterr().err
 
 
 def test_a_deadlock_tells_who_waits_and_leaves_what_there_is(inside, capsys):

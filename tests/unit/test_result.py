@@ -136,10 +136,20 @@ def test_progress_is_told_and_ends_at_the_end(star):
     assert seen[-1].done_ops == seen[-1].total_ops == 10
 
 
-def test_slices_adapt(star, fake_engine, monkeypatch):
+def test_slices_adapt(star):
+    from types import SimpleNamespace
+
     from fabricsim.run import _Slices
 
-    slices = _Slices(star.topology())
+    def of(ranks):
+        model = SimpleNamespace(topology=star.topology())
+        program = SimpleNamespace(model=model, rank_host=np.arange(ranks))
+        return _Slices(SimpleNamespace(now_ps=3_000_000_000), program)
+
+    assert of(1).most_ps == pytest.approx(
+        of(8).most_ps
+    )  # over eight links it may fill as much as all do over one
+    slices = of(8)
     first = slices.length_ps
     slices.took(0.001)
     assert slices.length_ps == 2 * first
@@ -151,6 +161,12 @@ def test_slices_adapt(star, fake_engine, monkeypatch):
         slices.took(0.0)
     # Eight full 100 Gb/s cables make 48.8 million packet-hops a second, at 10 million a wall-clock second.
     assert slices.length_ps == slices.most_ps == pytest.approx(0.41e12, rel=0.01)
+    assert slices.begin() == 3_000_000_000
+    slices.run.now_ps, slices.asking = (
+        4_000_000_000,
+        1.0,
+    )  # it took long to ask, so it is not asked again soon
+    assert slices.begin() == 0
 
 
 def test_series_are_sampled_and_do_not_change_the_result(star, tmp_path):
@@ -218,6 +234,7 @@ def test_a_deadlock_names_who_waits(star):
         {"seed": -1},
         {"seed": 2**63},
         {"threads": 0},
+        {"threads": 65},
         {"record": ("packets",)},
         {"record": "serie"},
         {"series_ps": 0},
