@@ -12,7 +12,14 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from fabricsim import fabrics
@@ -29,7 +36,7 @@ from fabricsim.fabrics.models import (
     SwitchModel,
     TransportModel,
 )
-from fabricsim.fabrics.section import Section, raise_issues, show
+from fabricsim.fabrics.section import Issue, Section, raise_issues, show
 from fabricsim.fabrics.toml import write_toml
 from fabricsim.platforms import list_platforms
 from fabricsim.topology import KINDS, Topology, TopologySpec
@@ -110,6 +117,22 @@ class Cluster(Section):
     @classmethod
     def _known_keys(cls) -> list[str]:
         return [*super()._known_keys(), "extends"]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        switch, transport = self.switch.resolved(), self.transport.resolved()
+        issues: list[Issue] = []
+        classes = switch.get("data_class_count", 1)
+        if classes > 1 and not transport.get("control_priority", 1):
+            text = f"found 0, allowed: 1 (true) with {classes} data classes"
+            issues.append((("transport", "control_priority"), text, 0))
+        if self.congestion_control.model == "dcqcn" and not switch.get("ecn", 1):
+            text = (
+                'found 0, allowed: 1 (true) with DCQCN; without marks set congestion_control.model = "none"'
+            )
+            issues.append((("switch", "ecn"), text, 0))
+        raise_issues("Cluster", issues)
+        return self
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 import fabricsim
 from fabricsim import records
-from fabricsim.analysis import breakdown, busiest_links, collectives, critical_path
+from fabricsim.analysis import breakdown, busiest_links, collectives, critical_path, paused_links
 from fabricsim.analysis.critical_path import path_summary
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
 from fabricsim.program import Model, Program, build_program, compile
@@ -375,6 +375,7 @@ def _result(
         "critical_path": _path(program, instances),
         "collectives": collectives(ops),
         "links": busiest_links(links),
+        "paused_links": paused_links(links),
     }
     tables = {"ops": ops, "flows": flows, "links": links}
     sources: dict[str, Callable[[], pa.Table]] = {name: _given(table) for name, table in tables.items()}

@@ -4,7 +4,7 @@ from fabricsim.analysis.breakdown import Breakdown, breakdown
 from fabricsim.analysis.collectives import bus_factor, collectives
 from fabricsim.analysis.comparison import Comparison, compare, read_nccl_tests
 from fabricsim.analysis.critical_path import Segment, critical_path
-from fabricsim.analysis.links import busiest_links
+from fabricsim.analysis.links import busiest_links, paused_links
 
 __all__ = [
     "Breakdown",
@@ -16,5 +16,6 @@ __all__ = [
     "collectives",
     "compare",
     "critical_path",
+    "paused_links",
     "read_nccl_tests",
 ]

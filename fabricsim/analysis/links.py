@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from fabricsim.analysis.columns import column
 
-__all__ = ["busiest_links"]
+__all__ = ["busiest_links", "paused_links"]
 
 
 def busiest_links(links: pa.Table, limit: int = 5) -> list[dict[str, Any]]:
@@ -34,3 +34,16 @@ def busiest_links(links: pa.Table, limit: int = 5) -> list[dict[str, Any]]:
     order = order[busy[order] > 0]
     names = [name for name in links.column_names if name not in ("src", "dst")]
     return links.select(names).take(pa.array(order)).to_pylist()
+
+
+def paused_links(links: pa.Table) -> dict[str, Any]:
+    """Return how many links were paused, and which for longest, by name and picoseconds.
+
+    >>> paused_links(pa.table({"link": ["a->b", "b->a"], "paused_ps": [0, 7]}))
+    {'count': 1, 'longest': 'b->a', 'longest_ps': 7}
+    """
+    paused = column(links, "paused_ps")
+    count = int(np.count_nonzero(paused))
+    longest = int(np.argmax(paused)) if count else 0
+    name = links["link"][longest].as_py() if count else None
+    return {"count": count, "longest": name, "longest_ps": int(paused[longest]) if count else 0}

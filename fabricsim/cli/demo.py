@@ -11,7 +11,11 @@ from fabricsim.cli.output import emit_json, heading, line
 NAME = "demo"
 SUMMARY = "replay the training step that is shipped (64 GPUs), and say what to try next"
 PRESET = "demo-64-400g-roce"
-NEXT_PRESET = "leaf-spine-64-400g-roce"
+NEXT = (
+    "routing.model=spray",
+    "topology.leaves=8 topology.hosts_per_leaf=8",
+    "congestion_control.model=dcqcn switch.ecn=true",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         emit_json(result.to_json())
         return 0
     print_summary(result.summary)
-    command = f"  fabricsim replay {shlex.quote(str(path))} --cluster"
-    heading("next, the same step without congestion control (PFC alone), and with full bisection:")
-    line(f"{command} {PRESET} --set congestion_control.model=none")
-    line(f"{command} {NEXT_PRESET}")
+    heading("next, the same step with packet spraying, with full bisection, and with DCQCN as published:")
+    for settings in NEXT:
+        options = " ".join(f"--set {setting}" for setting in settings.split())
+        line(f"  fabricsim replay {shlex.quote(str(path))} -c {PRESET} {options}")
     return 0

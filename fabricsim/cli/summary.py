@@ -47,6 +47,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if (summary.get("flows_summary") or {}).get("count"):
         print_flows(summary["flows_summary"])
     _print_links(summary.get("links") or [])
+    _print_paused(summary)
     _print_held_back(summary)
     heading("network")
     names = ("packets", "packet_hops", "drops", "retransmits", "ecn_marks", "cnps", "pfc_pauses")
@@ -151,6 +152,14 @@ def _print_held_back(summary: dict[str, Any]) -> None:
             f"no link is busy half of the time: {summary['cnps']:,} congestion notifications"
             " made senders slow down"
         )
+
+
+def _print_paused(summary: dict[str, Any]) -> None:
+    paused = summary.get("paused_links") or {}
+    if paused.get("count"):
+        share = percent(paused["longest_ps"], summary["end_ps"])
+        told = f"{paused['longest']} the longest, {format_time(paused['longest_ps'])} ({share})"
+        line(f"links paused at times: {paused['count']}, {told}")
 
 
 def _print_links(rows: list[dict[str, Any]]) -> None:

@@ -80,6 +80,19 @@ def test_v100_preset():
     assert cluster.accelerator.mem_bytes_per_s == 900 * 10**9
 
 
+def test_sections_must_fit_together(tmp_path):
+    four = {"name": "four", "topology": {"kind": "star", "hosts": 4, "rate": "100Gbps", "latency": "1us"}}
+    assert setting(Cluster.from_dict(four, ["switch.data_class=2"]), "switch")["data_class_count"] == 2
+    with pytest.raises(ConfigError) as found:
+        Cluster.from_dict(
+            four, ["switch.data_class=2", "transport.control_priority=false", "switch.ecn=false"]
+        )
+    priority, marks = str(found.value).splitlines()
+    assert "transport.control_priority: found 0, allowed: 1 (true) with 2 data classes" in priority
+    assert "switch.ecn: found 0, allowed: 1 (true) with DCQCN" in marks
+    Cluster.from_dict(four, ["switch.ecn=false", "congestion_control.model=none"])
+
+
 def test_demo_has_64_hosts():
     assert Cluster.load("demo-64-400g-roce").topology().n_hosts == 64
 
@@ -415,7 +428,9 @@ def test_an_algorithm_that_does_not_do_a_kind_is_told_with_its_place():
     )
 
 
-@pytest.mark.parametrize("name", ["fat-tree-k16-100g-roce", "fat-tree-k8-400g-roce", "demo-64-400g-roce"])
+@pytest.mark.parametrize(
+    "name", ["fat-tree-k16-100g-roce", "fat-tree-k8-400g-roce", "leaf-spine-64-400g-roce"]
+)
 def test_presets_have_dcqcn_as_published(name):
     cluster = Cluster.load(name)
     cc = setting(cluster, "cc")
