@@ -10,8 +10,10 @@ import os
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,19 @@ def members(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> Iter
             yield from _archive(file, wanted)
         else:
             yield str(file.relative_to(root)), _read(file)
+
+
+def samples(
+    path: str | os.PathLike[str], wanted: Callable[[str], bool], each: int = 4
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the first `each` of what `members` gives, of every folder and every archive of the capture."""
+    seen: Counter[Path] = Counter()
+    for file in files_of(path, wanted):
+        if file.name.lower().endswith(_ARCHIVES):
+            yield from islice(_archive(file, wanted), each)
+        elif seen[file.parent] < each:
+            seen[file.parent] += 1
+            yield str(file), _read(file)
 
 
 def files_of(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> list[Path]:

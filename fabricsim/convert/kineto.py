@@ -4,7 +4,7 @@ What becomes what
 -----------------
 Communication. A kernel whose name has "nccl" (or "rccl") is communication; the k-th one of a process group on
 each rank becomes one row.  Kind, size, splits and group come from the kernel's own arguments ("Collective
-name", "In msg nelems", "dtype", ...), else from the rank's ET given as ``et=``: the kernels in the
+name", "In msg nelems", "dtype", ...), else from the rank's ET (``et=``, or beside the trace): kernels in the
 order of their launch are the ET's ``record_param_comms`` in order (waits left out); counts and kinds must
 agree.  The row's start and end are those of the rank with the shortest kernel, since the others also waited:
 ``end_ps - start_ps`` is the minimum over ranks of the kernel's duration.
@@ -55,7 +55,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ from fabricsim.convert._captures import (
     option_count,
     parse_json,
     rank_in,
+    samples,
     shown,
     whole,
 )
@@ -144,7 +144,7 @@ def sniff(path: Path) -> bool:
     try:
         if Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".gz", ".tgz", ".tar"):
             return False
-        return any(b'"traceEvents"' in data for _, data in islice(members(path, _is_candidate), 4))
+        return any(b'"traceEvents"' in data for _, data in samples(path, _is_candidate))
     except Exception:
         return False
 
@@ -162,7 +162,7 @@ def convert(
     Parameters
     ----------
     et
-        The PyTorch ETs of the same ranks: a folder, an archive or a file.
+        The PyTorch ETs of the same ranks: a folder, an archive or a file; by itself those beside the traces.
     world_size
         Ranks of the job, when the capture holds only some of them.
     gap_us
@@ -186,12 +186,9 @@ def convert(
         raise ConfigError([Problem("gap_us", f"found {shown(gap_us)}, allowed: 0 to 1e9 microseconds")])
     known = read_groups(groups)
     notes = Notes()
-    captures = _read(path, world, notes)
+    captures, beside = _read(path, world, notes)
     job = _world(captures, world, notes)
-    records = pytorch_et.read(et, notes) if et is not None else {}
-    for rank in captures:
-        if et is not None and rank not in records:
-            raise fail(str(et), f"no ET of rank {rank}, which is in {captures[rank].name}")
+    records = _records(path, et, captures, beside, notes)
     calls = {
         rank: _calls(capture, rank, job, known, records.get(rank), notes)
         for rank, capture in captures.items()
@@ -206,11 +203,39 @@ def _is_candidate(name: str) -> bool:
     return bare(name).lower().endswith(".json")
 
 
-def _read(path: str | os.PathLike[str], world: int | None, notes: Notes) -> dict[int, Capture]:
+def _records(
+    path: str | os.PathLike[str],
+    et: str | os.PathLike[str] | None,
+    captures: dict[int, Capture],
+    beside: int,
+    notes: Notes,
+) -> dict[int, pytorch_et.RankRecords]:
+    """The ETs by rank: of `et`, else those beside the Kineto traces where a kernel does not tell its size."""
+    if et is not None:
+        records = pytorch_et.read(et, notes)
+    elif not beside:
+        return {}
+    elif all("Collective name" in op.args for c in captures.values() for op in c.ops if op.comm):
+        notes.warn("PyTorch ETs beside the traces, not needed, as the kernels tell their sizes: skipped")
+        return {}
+    else:
+        records = pytorch_et.read(path, notes, mixed=True)
+        notes.warn("sizes are taken from the PyTorch ETs beside the traces")
+    for rank, capture in captures.items():
+        if rank not in records:
+            raise fail(str(path if et is None else et), f"no ET of rank {rank}, which is in {capture.name}")
+    return records
+
+
+def _read(path: str | os.PathLike[str], world: int | None, notes: Notes) -> tuple[dict[int, Capture], int]:
+    """The Kineto traces by rank, and how many PyTorch ETs lie beside them."""
     found: list[Capture] = []
+    beside = 0
     for name, data in members(path, _is_candidate):
         if b'"traceEvents"' in data:
             found.append(read_file(name, data))
+        elif pytorch_et.looks_like(data):
+            beside += 1
         else:
             notes.warn(f"{name} is JSON, but not a Kineto trace: skipped")
     if not found:
@@ -228,7 +253,7 @@ def _read(path: str | os.PathLike[str], world: int | None, notes: Notes) -> dict
         by_rank[rank] = capture
     if world is not None and max(by_rank) >= world:
         raise fail(by_rank[max(by_rank)].name, f"rank {max(by_rank)} in a job of world_size {world}")
-    return dict(sorted(by_rank.items()))
+    return dict(sorted(by_rank.items())), beside
 
 
 def _world(captures: dict[int, Capture], world: int | None, notes: Notes) -> int:

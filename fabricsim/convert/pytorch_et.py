@@ -80,7 +80,7 @@ def sniff(path: Path) -> bool:
     try:
         if Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".gz", ".tgz", ".tar"):
             return False
-        return any(_looks_like(data) for _, data in islice(members(path, _is_candidate), 4))
+        return any(looks_like(data) for _, data in islice(members(path, _is_candidate), 4))
     except Exception:
         return False
 
@@ -173,14 +173,17 @@ def peer_of(record: Record, capture: RankRecords, rank: int, world: int) -> int:
     return peer
 
 
-def read(path: str | os.PathLike[str], notes: Notes) -> dict[int, RankRecords]:
-    """The records of every rank's ET in a folder, archive or file, by rank; raises InputError."""
+def read(path: str | os.PathLike[str], notes: Notes, *, mixed: bool = False) -> dict[int, RankRecords]:
+    """The records of every rank's ET in a folder, archive or file, by rank; raises InputError.
+
+    What is no ET is told in `notes`, unless other files are expected there (`mixed`).
+    """
     by_rank: dict[int, RankRecords] = {}
     captures = []
     for name, data in members(path, _is_candidate):
-        if _looks_like(data):
+        if looks_like(data):
             captures.append(read_file(name, data))
-        else:
+        elif not mixed:
             notes.warn(f"{name} is JSON, but not a PyTorch ET: skipped")
     if not captures:
         raise fail(str(path), 'no PyTorch ET in it, allowed: JSON with "schema" and "nodes"')
@@ -207,7 +210,8 @@ def _is_candidate(name: str) -> bool:
     return bare(name).lower().endswith(".json")
 
 
-def _looks_like(data: bytes) -> bool:
+def looks_like(data: bytes) -> bool:
+    """Whether the contents of a file are those of an ET."""
     return b'"nodes"' in data and b'"schema"' in data and b'"traceEvents"' not in data[: 1 << 16]
 
 

@@ -29,6 +29,13 @@ def dlrm(external_data: Path):
     return convert(folder / "dlrm_kineto.tar.gz", from_format="kineto", et=folder / "dlrm_pytorch_et.tar.gz")
 
 
+def test_dlrm_folder_is_imported_as_it_is(dlrm, external_data: Path) -> None:
+    report = convert(external_data / "kineto" / "dlrm_8ranks")
+    assert report.warnings == ["sizes are taken from the PyTorch ETs beside the traces"]
+    assert report.trace.table.equals(dlrm.trace.table)
+    assert report.trace.provenance["source"] == dlrm.trace.provenance["source"]
+
+
 def test_dlrm_collectives_and_their_measured_times(dlrm) -> None:
     assert dlrm.warnings == []
     assert (dlrm.counts["ranks"], dlrm.counts["communication_kernels"]) == (8, 64)

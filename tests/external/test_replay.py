@@ -24,10 +24,9 @@ def answer(capsys, *arguments: object) -> dict:
 
 
 def test_dlrm_on_eight_v100(external_data: Path, tmp_path: Path, capsys) -> None:
-    folder = external_data / "kineto" / "dlrm_8ranks"
-    capture, et = found(folder / "dlrm_kineto.tar.gz"), found(folder / "dlrm_pytorch_et.tar.gz")
+    capture = found(external_data / "kineto" / "dlrm_8ranks")
     trace, out = tmp_path / "dlrm.arrow", tmp_path / "out"
-    answer(capsys, "convert", capture, "--from", "kineto", "--option", f"et={et}", "-o", trace)
+    answer(capsys, "convert", capture, "-o", trace)
     summary = answer(capsys, "replay", trace, "-c", "v100-8", "-o", out)
     assert (summary["ranks"], summary["drops"], summary["status"]) == (8, 0, "complete")
     assert json.loads((out / "summary.json").read_text())["summary"]["digest"] == summary["digest"]
@@ -38,7 +37,9 @@ def test_dlrm_on_eight_v100(external_data: Path, tmp_path: Path, capsys) -> None
     # The two rows that the preset's launch and step are calibrated on; then what they predict.
     assert ratios["all_to_all", 192] == pytest.approx(1, abs=0.02)
     assert ratios["all_reduce", 907_840] == pytest.approx(1, abs=0.02)
-    assert ratios["all_reduce", 1_576_964] == pytest.approx(1, abs=0.1)
+    assert ratios["all_reduce", 1_576_964] == pytest.approx(1, abs=0.05)
+    # Known to be wrong: NCCL's protocol for small messages is not modelled.
+    assert ratios["all_reduce", 448] == pytest.approx(2.88, abs=0.2)
     others = [ratio for (kind, _), ratio in ratios.items() if kind == "all_to_all"]
     assert others == pytest.approx([1] * 4, abs=0.25)
 

@@ -132,6 +132,30 @@ def test_sizes_from_pytorch_et(tmp_path: Path) -> None:
         convert(tmp_path / "kineto", et=path)
 
 
+@pytest.mark.parametrize("folder", ["an_et", "the_et"])  # before and after the traces
+def test_execution_traces_beside_the_traces_are_used(tmp_path: Path, folder: str) -> None:
+    for rank in (0, 1):
+        p = make.Profile(rank, 2)
+        p.collective(10, 18, 5)
+        p.write(tmp_path / "kineto")
+    records = {r: [make.record(1, "allreduce", 50, rank=r)] for r in (0, 1)}
+    et = make.write_pytorch_et(tmp_path / folder, records)
+    assert detect(tmp_path) is FORMATS["kineto"]
+    report = convert(tmp_path)
+    assert report.warnings == ["sizes are taken from the PyTorch ETs beside the traces"]
+    assert report.trace.table.equals(convert(tmp_path / "kineto", et=et).trace.table)
+    assert len(report.trace.provenance["source"]) == 4
+    next(iter(sorted(et.iterdir()))).unlink()
+    with pytest.raises(InputError, match="no ET of rank 0"):
+        convert(tmp_path)
+    for rank in (0, 1):
+        p = make.Profile(rank, 2)
+        p.collective(10, 18, 5, **make.NCCL)
+        p.write(tmp_path / "kineto")
+    (told,) = convert(tmp_path).warnings
+    assert "not needed" in told
+
+
 def test_all_gather_and_splits_from_arguments(tmp_path: Path) -> None:
     for rank in (0, 1):
         p = make.Profile(rank, 2)
