@@ -100,7 +100,7 @@ FORMATS: dict[str, Importer] = {
         Importer("htsim", "htsim connection matrix", (".cm",), "fabricsim.convert.htsim_cm"),
         Importer(
             "flows-csv",
-            "point-to-point flows: src, dst, bytes and optional start, id, tag, name; CSV or Arrow",
+            "point-to-point flows: src, dst, bytes and optional start, id, tag, name, priority; CSV or Arrow",
             (".csv", ".arrow"),
             "fabricsim.convert.flows_csv",
         ),

@@ -1,6 +1,7 @@
 """Imports point-to-point flows from a table: CSV with a header line, or an Arrow file with the same columns.
 
-Columns: `src`, `dst`, `bytes`; optionally one of `start_ps`, `start_ns`, `start_us`; and `id`, `tag`, `name`.
+Columns: `src`, `dst`, `bytes`; optionally one of `start_ps`, `start_ns`, `start_us`; and `id`, `tag`, `name`,
+`priority`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from fabricsim.convert.flows import Flows
 from fabricsim.errors import InputError, Problem, unknown_name
 from fabricsim.trace import make_provenance, read_arrow
 from fabricsim.trace.ipc import MAGIC
+from fabricsim.trace.validate import HIGHEST_PRIORITY
 from fabricsim.units import INT64_MAX, parse_bytes, parse_time_ps
 
 _REQUIRED = ("src", "dst", "bytes")
 _STARTS = ("start_ps", "start_ns", "start_us")
-_COLUMNS = (*_REQUIRED, *_STARTS, "id", "tag", "name")
+_COLUMNS = (*_REQUIRED, *_STARTS, "id", "tag", "name", "priority")
 _MAX_RANK = 2**31 - 2
 _MAX_PROBLEMS = 1000
 
@@ -48,7 +50,7 @@ def convert(path: Path) -> ConvertReport:
 
     Each flow is a send and a recv; the start becomes the delay of the send; the tag is the flow's id where no
     column `tag` gives it, and the id is the flow's place, from 0, where no column `id` gives it. `bytes` may
-    carry a unit in CSV, as in `2MB`.
+    carry a unit in CSV, as in `2MB`. `priority` is the data class.
 
     Raises
     ------
@@ -177,6 +179,8 @@ def _add(
         start_ps = 0 if given is None else _named(_start, given, start or "")
         identity = number if row.get("id") is None else _whole(row["id"], "id", INT64_MAX)
         tag = identity if row.get("tag") is None else _whole(row["tag"], "tag", INT64_MAX)
+        given = row.get("priority")
+        priority = 0 if given is None else _whole(given, "priority", HIGHEST_PRIORITY)
     except ValueError as error:
         return str(error)
     if src == dst:
@@ -185,5 +189,6 @@ def _add(
         return f"id: found {identity} again (flow {ids[identity]} has it), allowed: unique ids"
     ids[identity] = number
     name = row.get("name")
-    flows.add(src, dst, size, tag=tag, name=str(name) if name else f"flow {identity}", start_ps=start_ps)
+    label = str(name) if name else f"flow {identity}"
+    flows.add(src, dst, size, tag=tag, name=label, start_ps=start_ps, priority=priority)
     return None

@@ -180,7 +180,8 @@ def flows(tmp_path: Path, text: str) -> ConvertReport:
 
 def test_csv_flows(tmp_path: Path) -> None:
     report = flows(
-        tmp_path, "# made by hand\nsrc, dst, bytes, start_us, id, name\n0,1,2MB,0.5,4,hello\n2,1,10,,9,\n"
+        tmp_path,
+        "# made by hand\nsrc, dst, bytes, start_us, id, name, priority\n0,1,2MB,0.5,4,hello,3\n2,1,10,,9,,\n",
     )
     made = rows(report)
     assert [(r["kind"], r["ranks"], r["bytes"]) for r in made[:2]] == [
@@ -190,6 +191,7 @@ def test_csv_flows(tmp_path: Path) -> None:
     assert [r["delay_ps"] for r in made] == [500_000, 0, 0, 0]
     assert [r["name"] for r in made] == ["hello", "hello", "flow 9", "flow 9"]
     assert [r["tag"] for r in made] == [4, 4, 9, 9]
+    assert [r["priority"] for r in made] == [3, 3, 0, 0]
     assert report.counts == {"flows": 2, "nodes": 3}
     assert detect(tmp_path / "f.csv").name == "flows-csv"
 
@@ -227,6 +229,7 @@ def test_arrow_flows(tmp_path: Path) -> None:
         ("src,dst,bytes,id\n0,1,5,3\n0,1,5,3\n", ":3: id: found 3 again"),
         ("src,dst,bytes,start_ps\n0,1,5,0.5\n", ":2: start_ps: found '0.5ps'"),
         ("src,dst,bytes\n0,1,99999999999999999999\n", ":2: bytes: found"),
+        ("src,dst,bytes,priority\n0,1,5,8\n", ":2: priority: found 8, allowed: a whole number from 0 to 7"),
     ],
 )
 def test_bad_flows_are_told_with_their_line(tmp_path: Path, text: str, says: str) -> None:

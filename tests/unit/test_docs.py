@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def test_snippets_run(page, number, block, tmp_path_factory, monkeypatch):
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
     exec(compile(block, f"{name_of(page)}:snippet {number}", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_run(script, capsys):
+    runpy.run_path(str(script))
+    assert capsys.readouterr().out
+
+
+def test_classes_keep_storage_from_stopping_gradients(capsys):
+    runpy.run_path(str(ROOT / "examples" / "two_classes.py"))
+    lines = capsys.readouterr().out.splitlines()[1:]
+    one, strict, shared = (tuple(map(float, re.findall(r"([\d.]+) ms", line))) for line in lines)
+    assert strict[0] < shared[0] < one[0] and shared[1] == one[1] < strict[1]
 
 
 def commands():
