@@ -65,6 +65,8 @@ def spread(offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """Return the flat positions of the lists of ``rows``, in order, and the index into ``rows`` of each."""
     starts = offsets[rows]
     lengths = offsets[rows + 1] - starts
+    if (lengths == 1).all():  # a capture: rows of one rank
+        return starts, np.arange(len(rows))
     which = np.repeat(np.arange(len(rows)), lengths)
     first = np.cumsum(lengths) - lengths
     return np.arange(len(which)) - first[which] + starts[which], which
