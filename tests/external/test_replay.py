@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from fabricsim.cli import main
 from fabricsim.result import Result
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def found(path: Path) -> str:
@@ -40,6 +43,10 @@ def test_dlrm_on_eight_v100(external_data: Path, tmp_path: Path, capsys) -> None
     assert ratios["all_reduce", 1_576_964] == pytest.approx(1, abs=0.05)
     # Known to be wrong: NCCL's protocol for small messages is not modelled.
     assert ratios["all_reduce", 448] == pytest.approx(2.88, abs=0.2)
+    # The table in the README.
+    told = re.findall(r"^\| all_\w+ \| .* \| (\d+) us \| ([\d.]+) us \|", README.read_text(), re.MULTILINE)
+    rows = {(r["measured_ps"] / 1e6, round(r["emulated_ps"] / 1e6, 1)) for r in compared["rows"]}
+    assert {(float(a), float(b)) for a, b in told} == rows
     others = [ratio for (kind, _), ratio in ratios.items() if kind == "all_to_all"]
     assert others == pytest.approx([1] * 4, abs=0.25)
 

@@ -86,7 +86,7 @@ def test_lowered_columns_have_no_nulls() -> None:
     rows = lowered.to_pylist()
     assert rows[0] == {
         "id": 0, "kind": 0, "ranks": [0, 1, 2], "peer": [], "bytes": 0, "splits": [], "duration_ps": 1000,
-        "delay_ps": 0, "stream": 0, "after": [], "tag": 0,
+        "delay_ps": 0, "stream": 0, "after": [], "tag": 0, "priority": 0,
     }  # fmt: skip
     assert rows[2]["kind"] == KINDS.index("send")
     assert (rows[2]["peer"], rows[2]["after"], rows[2]["tag"], rows[2]["stream"]) == ([1], [0], 7, 1)
@@ -219,6 +219,7 @@ def test_values_that_do_not_fit_are_told() -> None:
 # Values, one check each: what is changed, the column named, what the message says.
 
 CHECKS: list[tuple[list[dict[str, Any]], str, str]] = [
+    ([compute(0, priority=8)], "row 0:priority", "found 8, allowed: 0 to 7"),
     ([compute(0, kind="computer")], "row 0:kind", "did you mean 'compute'"),
     ([compute(0), compute(1, id=0), compute(2, id=0)], "row 1:id", "0 again (first in row 0)"),
     ([compute(0, id=-4)], "row 0:id", "-4"),
