@@ -1,11 +1,11 @@
 """Collectives on a star without other traffic: exact times from their steps, and the bounds of bandwidth.
 
-One step is a message over two hops, 2 (w + d). A rank ends when it has all that it needs and all that it sent has
-been acknowledged: the acknowledgement of a message is back 2 (a + d) after the message's delivery, which is longer
-than `step_ps` here, so it is the last that happens to whoever sends in the last step. `step_ps` is set above the
-wire time of an acknowledgement, so that what a message triggers never waits for its acknowledgement, and every time
-is exact; where messages are of many packets their acknowledgements share the wires, and the bound is met to a stated
-error.
+One step is a message over two hops, 2 (w + d). A rank ends when it has all that it needs and all that it sent
+has been acknowledged: the acknowledgement of a message is back 2 (a + d) after its delivery, which is longer
+than `step_ps` here, so it is the last that happens to whoever sends in the last step. `step_ps` is set above
+the wire time of an acknowledgement, so that what a message triggers never waits for its acknowledgement, and
+every time is exact; where messages are of many packets their acknowledgements share the wires, and the bound
+is met to a stated error.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The five collective algorithms: what one rank does when it starts, receives, and is acknowledged.
 
 ``send(to_position, size, step)`` hands a message over; ``step`` tells the receiver which one it is. Every
-method returns whether the rank is done: it has received all that it needs and handed over all that it sends. It ends
-when that has been acknowledged.
+method returns whether the rank is done: it has received all that it needs and handed over all that it sends.
+It ends when that has been acknowledged.
 """
 
 from __future__ import annotations
