@@ -1,15 +1,18 @@
-"""``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle."""
+"""``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle.
+
+``c7`` is the world of seed 7 with several data classes.
+"""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from oracle.generate import random_world
+from oracle.generate import class_world, random_world
 from oracle.world import compare
 
 for text in sys.argv[1:]:
-    world = random_world(int(text))
+    world = class_world(int(text[1:])) if text.startswith("c") else random_world(int(text))
     print(
         f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
     )

@@ -38,6 +38,7 @@ class Packet:
     last: bool = False
     entropy: int = 0
     marked: bool = False
+    data_class: int = 0
     counted_at: int | None = None  # the input whose buffer share it takes
 
 
@@ -58,6 +59,7 @@ class Link:
         self.paused = False
         self.paused_since_ps = 0
         self.packets = self.bytes = self.marks = self.drops = self.pauses = self.paused_ps = 0
+        self.longest_ps = 0  # the greatest queue that a packet found, but for those a threshold refused
 
     def wire_ps(self, size: int) -> int:
         return wire_ps(size, self.q16)
@@ -90,14 +92,18 @@ class Link:
 
     def start(self, now: int) -> None:
         """Begin the first packet, unless one is under way or none may go."""
-        queue = next((queue for queue in self.may_go if queue), None)
-        if self.sending or not queue:
+        packet = None if self.sending else self.choose()
+        if not packet:
             return
-        packet = queue.popleft()
         self.sending, self.sent_ps = packet, now + self.wire_ps(packet.size)
         self.sim.at(self.sent_ps, DEPARTURE, self.tx_port, self.depart, self.sent_ps)
         seen_ps = (now if self.cut_through else self.sent_ps) + self.delay_ps
         self.sim.at(seen_ps, ARRIVAL, self.rx_port, self.arrive, replace(packet, counted_at=None), seen_ps)
+
+    def choose(self) -> Packet | None:
+        """Take the packet whose turn it is out of its queue."""
+        queue = next((queue for queue in self.may_go if queue), None)
+        return queue.popleft() if queue else None
 
     def depart(self, now: int) -> None:
         """The last bit leaves."""
@@ -109,16 +115,20 @@ class Link:
         self.sim.record(self, packet, now)
         self.sim.nodes[self.rx].arrived(packet, self.rx_port, now)
 
-    def pause(self, now: int) -> None:
+    def pause(self, now: int, classes: int) -> None:
         self.pauses += 1
         if not self.paused:
             self.paused, self.paused_since_ps = True, now
 
-    def resume(self, now: int) -> None:
+    def resume(self, now: int, classes: int) -> None:
         if self.paused:
             self.paused = False
             self.paused_ps += now - self.paused_since_ps
             self.start(now)
+
+    def paused_until_ps(self, now: int) -> int:
+        """Return how long it has been paused so far."""
+        return self.paused_ps + (now - self.paused_since_ps if self.paused else 0)
 
 
 class Switch:
@@ -141,21 +151,23 @@ class Switch:
         self.level = [0] * ports  # in_bytes when XOFF was sent
         self.headroom = [self.headroom_of(p) for p in range(ports)] if self.pfc else []
         self.shared = self.param["buffer_bytes"] - sum(self.headroom)
-        self.guaranteed = self.guarantee() if self.pfc else 0
+        self.guaranteed = self.guarantee(ports) if self.pfc else 0
+        self.choose_cut_through()
+
+    def choose_cut_through(self) -> None:
         if self.param["cut_through"]:  # only where no output could run out of bits in the middle of a packet
             fastest = max((out.rate_mbps for out in self.outs), default=0)
             for link in self.ins:
                 link.cut_through = link.rate_mbps >= fastest
 
-    def guarantee(self) -> int:
+    def guarantee(self, inputs: int) -> int:
         """Return what any input may hold, whatever the others do: all at once, or beside some above it."""
         assert self.pfc
-        ports = len(self.outs)
         if self.pfc["xoff_bytes"]:
-            return min(self.pfc["xoff_bytes"], self.shared // ports)
+            return min(self.pfc["xoff_bytes"], self.shared // inputs)
         alpha = ppm_q16(self.pfc["xoff_alpha_ppm"])
-        level = (times_q16(self.shared, alpha) << 16) // ((1 << 16) + alpha * ports)
-        return min(level, (self.shared << 16) // (ports * ((1 << 16) + alpha * ports)))
+        level = (times_q16(self.shared, alpha) << 16) // ((1 << 16) + alpha * inputs)
+        return min(level, (self.shared << 16) // (inputs * ((1 << 16) + alpha * inputs)))
 
     def headroom_of(self, port: int) -> int:
         """Return what may come in after XOFF: the wire both ways, two frames each way, the pause frame."""
@@ -169,19 +181,20 @@ class Switch:
 
     def arrived(self, packet: Packet, port: int, now: int) -> None:
         if packet.kind == PAUSE:
-            self.outs[port].pause(now)
+            self.outs[port].pause(now, packet.psn)
             return
         if packet.kind == RESUME:
-            self.outs[port].resume(now)
+            self.outs[port].resume(now, packet.psn)
             return
         out = self.outs[self.sim.network.output(self.node, packet.dst, packet.entropy)]
         backlog_ps = out.backlog_ps(now)
         if not self.pfc and not self.admits(out, packet, backlog_ps, now):
             out.drops += 1
             return
-        if packet.kind == DATA and not packet.marked and self.marks(out, backlog_ps):
+        if packet.kind == DATA and not packet.marked and self.marks(out, backlog_ps, out.packets):
             packet.marked = True
             out.marks += 1
+        out.longest_ps = max(out.longest_ps, backlog_ps)
         control = self.sim.control_priority and packet.kind != DATA
         if self.pfc and not control and not self.count_in(packet, port, now):
             out.drops += 1
@@ -198,7 +211,7 @@ class Switch:
             free, ppm_q16(self.param["dynamic_alpha_ppm"])
         )
 
-    def marks(self, out: Link, backlog_ps: int) -> bool:
+    def marks(self, out: Link, backlog_ps: int, entry: int) -> bool:
         """RED: nothing up to kmin, linear to pmax at kmax, everything above."""
         if not self.param["ecn"]:
             return False
@@ -212,7 +225,7 @@ class Switch:
             return True
         slope = (self.param["ecn_pmax_ppm"] << 48) // 1_000_000 // (kmax_ps - kmin_ps)
         chance = ((backlog_ps - kmin_ps) * slope) >> 16  # in 2^-32
-        return draw(self.sim.seed, KEY_MARK, out.name, out.packets) >> 32 < chance
+        return draw(self.sim.seed, KEY_MARK, out.name, entry) >> 32 < chance
 
     # ---- priority flow control
 
@@ -237,9 +250,9 @@ class Switch:
             self.send_pause(port, PAUSE, now)
         return True
 
-    def send_pause(self, port: int, kind: int, now: int) -> None:
+    def send_pause(self, port: int, kind: int, now: int, classes: int = 1) -> None:
         self.sim.count["pfc_pauses" if kind == PAUSE else "pfc_resumes"] += 1
-        self.outs[port].hand_over(Packet(kind, size=PAUSE_FRAME_BYTES, psn=1), now, control=True)
+        self.outs[port].hand_over(Packet(kind, size=PAUSE_FRAME_BYTES, psn=classes), now, control=True)
 
     def departed(self, packet: Packet, now: int) -> None:
         """Count a packet out; after all that departs now, XONs may be due."""

@@ -47,6 +47,44 @@ def random_world(seed: int) -> World:
     )
 
 
+def class_world(seed: int, *, lossless: bool = False) -> World:
+    """Return the world of a seed with two to four data classes, and buffers that just hold what they must.
+
+    ``lossless``: all classes are, with the headroom that the core computes.
+    """
+    world = random_world(seed)
+    rng = random.Random(~seed)
+    classes = rng.randint(2, 4)
+    world.settings["transport"][1]["control_priority"] = 1
+    frame = world.params("transport")["mtu_bytes"] + 118
+    degree = [sum(n in (c.a, c.b) for c in world.cables) for n in range(world.n_hosts + world.n_switches)]
+    ports = max(degree[world.n_hosts :], default=1)
+    least = 2 * ports * classes * frame
+    if lossless:
+        world.settings["link"] = ("pause", {"xoff_bytes": rng.choice([0, 2 * frame]), "headroom_bytes": 0})
+    if world.chosen("link") == "pause":
+        link = world.settings["link"][1]
+        link["lossless_classes"] = 15 if lossless else rng.choice([15, 15, 1, 2, 5, rng.randint(1, 15)])
+        counted = (link["lossless_classes"] & (1 << classes) - 1).bit_count()
+        way = 2 * (max(c.delay_ps for c in world.cables) + max(world.latency_ps))
+        wire = way * max(c.rate_mbps for c in world.cables) // 8_000_000
+        least += counted * ports * (link["headroom_bytes"] or wire + 4 * frame + 300)
+    world.settings["switch"][1].update(
+        data_class_count=classes,
+        class_round_robin=rng.choice([0, 1]),
+        buffer_bytes=max(1 << 14, least + rng.choice([0, 4, 12, 40]) * frame),
+        dynamic_alpha_ppm=rng.choice([1_000_000, 500_000, 8_000_000]),
+    )
+    if rng.random() < 0.5:  # nothing but bursts
+        world.rows, hosts = [], len(world.rank_host)
+        for _ in range(rng.randint(2, 8)):
+            _add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
+    spread = rng.random() < 0.8  # else one row in a while is of another class
+    for made in world.rows:
+        made["priority"] = rng.randrange(classes) if spread or rng.random() < 0.2 else 0
+    return world
+
+
 # ---- topology
 
 

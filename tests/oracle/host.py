@@ -42,7 +42,10 @@ class Message:
 class Connection:
     """Both halves of one direction between hosts; ``at_src`` and ``at_dst`` are the hosts' indices of it."""
 
-    def __init__(self, sim: Simulator, src: int, dst: int, lane: int, at_src: int, at_dst: int) -> None:
+    def __init__(
+        self, sim: Simulator, src: int, dst: int, lane: int, data_class: int, at_src: int, at_dst: int
+    ) -> None:
+        self.data_class = data_class
         self.src, self.dst, self.at_src, self.at_dst = src, dst, at_src, at_dst
         flow = src << 48 | dst << 32 | (lane & 0xFFFFFFFF)
         self.entropy = draw(sim.seed, KEY_ENTROPY, flow, 0) & 0xFFFF
@@ -114,15 +117,28 @@ class Host:
         if c.next_send_ps > self.out.free_at_ps(now):
             self.timer(c.next_send_ps, PACE_KEY | c.at_src, self.paced, c, c.next_send_ps)
         else:
-            self.line.append(c)
+            self.join(c)
             self.ask_turn(now)
 
     def paced(self, c: Connection, now: int) -> None:
         c.in_line = False
         self.schedule(c, now)
 
+    def join(self, c: Connection) -> None:
+        """Get in line."""
+        self.line.append(c)
+
+    def leave(self) -> Connection:
+        """Take the connection whose turn it is out of the line."""
+        return self.line.popleft()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a connection stands in line that no pause stops."""
+        return bool(self.line) and not self.out.paused
+
     def ask_turn(self, now: int) -> None:
-        if self.line and self.out.idle and not self.out.paused:
+        if self.waits and self.out.idle:
             self.sim.at(now, NIC, 0, self.turn, now)
 
     def departed(self, packet: Packet, now: int) -> None:
@@ -130,9 +146,9 @@ class Host:
 
     def turn(self, now: int) -> None:
         """The link is free: send one packet of the first connection in line."""
-        if not self.line or self.out.paused or not self.out.idle:
+        if not self.waits or not self.out.idle:
             return
-        c = self.line.popleft()
+        c = self.leave()
         c.in_line = False
         if self.may_send(c):
             packet = self.next_packet(c)
@@ -155,6 +171,7 @@ class Host:
         if self.sim.spray:
             entropy = draw(self.sim.seed, KEY_SPRAY, c.entropy, c.next) & 0xFFFF
         packet = Packet(DATA, c.dst, c.at_dst, c.next, max(size, p["min_wire_bytes"]), last, entropy)
+        packet.data_class = c.data_class
         c.next += 1
         return packet
 
@@ -209,9 +226,9 @@ class Host:
         elif packet.kind == CNP:
             self.tx[packet.connection].cc.notified(now)
         elif packet.kind == PAUSE:
-            self.out.pause(now)
+            self.out.pause(now, packet.psn)
         elif packet.kind == RESUME:
-            self.out.resume(now)
+            self.out.resume(now, packet.psn)
             self.ask_turn(now)
 
     def answer(self, c: Connection, kind: int, psn: int, now: int) -> None:

@@ -39,6 +39,7 @@ class Op:
     stream: int
     after: list[int]
     tag: int
+    priority: int = 0
     first: int = 0
     root: int = 0
 
@@ -115,13 +116,13 @@ class Program:
         return ALGORITHMS[name](instance.op, instance.position, self.sim.coll_param[name], send)
 
     def connect(self) -> None:
-        """Match sends with recvs, and make a connection for every (host, lane, host) that sends.
+        """Match sends with recvs, and make a connection for every (host, lane, class, host) that sends.
 
         A stream is a lane; collectives outside streams share lane -1; a send outside has a lane of its own.
         """
         flows: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
         recvs: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
-        edges: set[tuple[int, int, int]] = set()
+        edges: set[tuple[int, int, int, int]] = set()
         lanes: dict[int, int] = {}
         for instance in self.instances:
             op = instance.op
@@ -132,26 +133,28 @@ class Program:
             elif op.kind != "compute":
                 host = self.rank_host[instance.rank]
                 for to in self.collective(instance).peers():
-                    edges.add((host, op.stream, self.rank_host[op.ranks[to]]))
+                    edges.add((host, op.stream, op.priority, self.rank_host[op.ranks[to]]))
         for (src, dst, tag), sends in flows.items():
             for ordinal, (send, recv) in enumerate(zip(sends, recvs[src, dst, tag], strict=True)):
                 send.match, recv.match = recv, send
                 own = -2 - (mix((tag & MASK) ^ ordinal << 40) & 0x3FFFFFFF)
                 lanes[send.number] = send.op.stream if send.op.stream >= 0 else own
                 if src != dst:
-                    edges.add((self.rank_host[src], lanes[send.number], self.rank_host[dst]))
-        self.connections: dict[tuple[int, int, int], Connection] = {}
-        for src, lane, dst in sorted(edges):
+                    host, lane = self.rank_host[src], lanes[send.number]
+                    edges.add((host, lane, send.op.priority, self.rank_host[dst]))
+        self.connections: dict[tuple[int, int, int, int], Connection] = {}
+        for src, lane, data_class, dst in sorted(edges):
             tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
-            c = Connection(self.sim, src, dst, lane, len(tx), len(rx))
+            c = Connection(self.sim, src, dst, lane, data_class, len(tx), len(rx))
             tx.append(c)
             rx.append(c)
-            self.connections[src, lane, dst] = c
+            self.connections[src, lane, data_class, dst] = c
         for number, lane in lanes.items():
             send = self.instances[number]
             dst = send.op.peers[send.position]
             if send.rank != dst:
-                send.connection = self.connections[self.rank_host[send.rank], lane, self.rank_host[dst]]
+                key = self.rank_host[send.rank], lane, send.op.priority, self.rank_host[dst]
+                send.connection = self.connections[key]
 
     # ---- the run
 
@@ -228,7 +231,7 @@ class Program:
     def coll_send(self, instance: Instance, to: int, size: int, step: int) -> None:
         op = instance.op
         receiver = self.instances[op.first + to]
-        key = self.rank_host[instance.rank], op.stream, self.rank_host[receiver.rank]
+        key = self.rank_host[instance.rank], op.stream, op.priority, self.rank_host[receiver.rank]
         delivered = partial(self.coll_delivered, receiver, step)
         acknowledged = partial(self.coll_acknowledged, instance)
         instance.open += 1

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .classes import ClassHost, ClassLink, ClassSwitch
 from .dcqcn import Dcqcn, LineRate
 from .fabric import PAUSE, Link, Packet, Switch
 from .host import PSN_MASK, GaveUpError, Host
@@ -41,12 +42,16 @@ class Simulator:
         self.gave_up_ps: int | None = None
         self._heap: list[tuple[Any, ...]] = []
         self._pushed = self._foreground = 0
-        self.hosts = [Host(self, n) for n in range(world.n_hosts)]
-        self.nodes: list[Any] = [*self.hosts, *(Switch(self, n) for n in self.network.switches)]
+        several = self.param["switch"]["data_class_count"] > 1
+        make_host, make_switch, make_link = (
+            (ClassHost, ClassSwitch, ClassLink) if several else (Host, Switch, Link)
+        )
+        self.hosts = [make_host(self, n) for n in range(world.n_hosts)]
+        self.nodes: list[Any] = [*self.hosts, *(make_switch(self, n) for n in self.network.switches)]
         self.links: list[Link] = []
         for i, cable in enumerate(world.cables):
             for tx, rx in ((cable.a, cable.b), (cable.b, cable.a)):
-                link = Link(
+                link = make_link(
                     self, 2 * i + (tx == cable.b), cable, tx, rx, cable.delay_ps + world.latency_ps[rx]
                 )
                 link.tx_port, link.rx_port = len(self.nodes[tx].outs), len(self.nodes[rx].ins)

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from scenes import SCENES
 
-from oracle.generate import random_world
+from oracle.generate import class_world, random_world
 from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
 
@@ -33,6 +33,17 @@ def test_same_trail(batch: int) -> None:
         except TooLongError:
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle {seed})", *difference])
+
+
+@pytest.mark.parametrize("batch", range(max(1, BATCHES * 3 // 8)))
+def test_same_trail_of_classes(batch: int) -> None:
+    """Worlds with two to four data classes."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        try:
+            difference, _ = compare(class_world(seed), MOST_EVENTS, **options(seed))
+        except TooLongError:
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle c{seed})", *difference])
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -74,4 +85,29 @@ def test_the_worlds_make_trouble() -> None:
         "cnps",
     }
     wanted |= {"naks", "timeouts", "retransmits", "duplicates"}
+    assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
+
+
+def test_the_class_worlds_make_trouble() -> None:
+    """The same with several classes: both turns, every mask, and what may happen to a class happens."""
+    seen: Counter[str] = Counter()
+    for seed in range(200):
+        world = class_world(seed)
+        switch, classes = world.params("switch"), {row["priority"] for row in world.rows}
+        seen[f"classes {switch['data_class_count']}"] += len(classes) > 1
+        seen[f"round robin {switch['class_round_robin']}"] += len(classes) > 1
+        seen[f"cut-through {switch['cut_through']}"] += 1
+        if world.chosen("link") == "pause":
+            mask = world.params("link")["lossless_classes"] & (1 << switch["data_class_count"]) - 1
+            seen["lossless beside lossy"] += 0 < mask < (1 << switch["data_class_count"]) - 1
+        run = world.run(record_packets=True)
+        try:
+            run.step()
+        except Exception as error:
+            seen[type(error).__name__] += 1
+        seen["pauses of a higher class"] += any(p[6] >= 4 and p[4] > 1 for p in run.packets())
+        seen.update({name for name, n in run.counters().items() if n > 0})
+    wanted = {f"classes {n}" for n in (2, 3, 4)} | {"round robin 0", "round robin 1"}
+    wanted |= {"cut-through 0", "cut-through 1", "lossless beside lossy", "pauses of a higher class"}
+    wanted |= {"pfc_pauses", "drops", "ecn_marks", "cnps", "naks", "timeouts", "duplicates"}
     assert wanted <= {name for name, n in seen.items() if n >= 5}, seen

@@ -13,6 +13,7 @@ from fabricsim._core import engine
 from fabricsim.errors import DeadlockError, EngineError
 from fabricsim.trace.schema import KINDS, LOWERED_SCHEMA
 
+from .rules import wire_bytes
 from .simulator import Simulator
 
 DEFAULTS = {"switch": "ethernet", "link": "lossy", "route": "ecmp", "transport": "roce", "cc": "none"}
@@ -111,7 +112,9 @@ class World:
 
 def row(id: int, kind: str, ranks: list[int], **fields: Any) -> dict[str, Any]:
     """Return a row with the defaults of the fields that are not given."""
-    base = dict(peers=[], size=0, splits=[], duration_ps=0, delay_ps=0, stream=-1, after=[], tag=0)
+    base: dict[str, Any] = dict(
+        peers=[], size=0, splits=[], duration_ps=0, delay_ps=0, stream=-1, after=[], tag=0
+    )
     return {"id": id, "kind": kind, "ranks": ranks, **base, **fields}
 
 
@@ -202,4 +205,10 @@ def _other_differences(run: engine.Run, oracle: Simulator) -> list[str]:
         mine = [getattr(link, attribute) for link in oracle.links]
         if mine != links[name].tolist():
             lines.append(f"links {name}: core {links[name].tolist()}, oracle {mine}")
+    mine = [wire_bytes(link.longest_ps, link.q16) for link in oracle.links]
+    if mine != links["max_queue_bytes"].tolist():
+        lines.append(f"links max_queue_bytes: core {links['max_queue_bytes'].tolist()}, oracle {mine}")
+    mine = [link.paused_until_ps(oracle.now) for link in oracle.links]
+    if mine != links["paused_ps"].tolist():
+        lines.append(f"links paused_ps: core {links['paused_ps'].tolist()}, oracle {mine}")
     return lines
