@@ -163,6 +163,51 @@ def ring_all_reduce() -> World:
     return scene(leaf_spine(4, 4, 8), rows)
 
 
+def three_classes() -> World:
+    """Strict priority over a slow spine: storage below, an all-reduce in between, a barrier and probes above.
+
+    Storage is lossy, the others are lossless; a burst in the middle class pauses it.
+    """
+    ranks = list(range(12))
+    rows = [row(0, "all_reduce", ranks, size=600_000, stream=0, priority=1)]
+    rows.append(row(1, "barrier", ranks, stream=0, priority=2))
+    rows.append(row(2, "all_reduce", ranks[::-1], size=600_001, stream=0, priority=1))
+    for first, pairs, size, priority, delay_ps in (
+        (3, [(h, (h + 4) % 12) for h in range(12)] + [(h, 11) for h in range(8)], 200_000, 0, 0),
+        (43, [(h, 10) for h in range(6)], 100_000, 1, 10 * US),
+        (55, [(0, 11), (5, 2), (9, 6)], 1000, 2, 30 * US),
+    ):
+        for made in flows(pairs, size, delay_ps):
+            rows.append({**made, "id": made["id"] + first, "tag": made["tag"] + first, "priority": priority})
+    switch = {
+        "data_class_count": 3,
+        "buffer_bytes": 1_000_000,
+        "ecn_kmin_bytes": 40_000,
+        "ecn_kmax_bytes": 160_000,
+        "dynamic_alpha_ppm": 500_000,
+    }
+    settings = {
+        "switch": ("ethernet", switch),
+        "link": ("pause", {"lossless_classes": 6, "xoff_bytes": 15_000}),
+        "cc": ("dcqcn", {}),
+        "transport": ("roce", {"rto_ps": 300 * US, "retry_limit_count": 10_000}),
+    }
+    return scene(leaf_spine(3, 1, 4), rows, settings=settings)
+
+
+def classes_take_turns() -> World:
+    """Two classes by deficit round robin, one of them with packets of all sizes, on an odd ring."""
+    switch = {"data_class_count": 2, "class_round_robin": 1, "buffer_bytes": 700_000}
+    settings = {"switch": ("ethernet", switch), "link": ("pause", {}), "route": ("spray", {})}
+    rows = flows([*permutation(10), *[(h, 4) for h in range(4)]], 200_000)
+    for made in rows:
+        made["priority"] = made["id"] // 2 % 2
+    rows.append(
+        row(len(rows), "all_to_all", list(range(10)), splits=[7, 9000, 64, 0, 30_000] * 2, priority=1)
+    )
+    return scene(switch_ring(5, 2), rows, settings=settings)
+
+
 SCENES = {
     make.__name__: make
     for make in (
@@ -174,5 +219,7 @@ SCENES = {
         cut_through_mixed_rates,
         go_back_n,
         ring_all_reduce,
+        three_classes,
+        classes_take_turns,
     )
 }
