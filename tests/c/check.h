@@ -60,6 +60,7 @@ void test_queue(void);
 void test_cc(void);
 void test_coll(void);
 void test_program(void);
+void test_classes(void);
 void test_run(void);
 void test_threads(void);
 

@@ -11,7 +11,7 @@ static const struct {
 } tests[] = {
     {"core", test_core},   {"params", test_params}, {"net", test_net},         {"merge", test_merge},
     {"route", test_route}, {"queue", test_queue},   {"cc", test_cc},           {"coll", test_coll},
-    {"program", test_program}, {"run", test_run},   {"threads", test_threads},
+    {"program", test_program}, {"classes", test_classes}, {"run", test_run}, {"threads", test_threads},
 };
 
 /* Without arguments all tests; else those named. */

@@ -215,6 +215,53 @@ static void counts(void)
     fab_program_free(program);
 }
 
+/* A connection belongs to one data class; who has no column has class 0. */
+static void data_classes(void)
+{
+    const choice_t three[] = {{"switch", "ethernet", "data_class_count", 3}};
+    fab_model_t *one_class = model;
+    fab_program_t *program;
+    fab_program_info_t info;
+    model = world_model(&world, three, 1);
+    rows_start(&rows);
+    for (int8_t i = 0; i < 4; i++) {
+        rows_flow(&rows, 0, 1, 10, 0);
+        rows.stream[2 * i] = 4;
+        rows.priority[2 * i] = (int8_t)(i % 3); /* of the recv nothing is asked */
+    }
+    rows.priority[rows_add(&rows, FAB_OP_ALL_REDUCE, 0, 6, 100)] = 2;
+    rows_add(&rows, FAB_OP_ALL_REDUCE, 0, 6, 100);
+    CHECK_EQ(compile(6, NULL, NULL, &program), FAB_OK);
+    if (program) {
+        fab_program_info(program, &info);
+        CHECK_EQ(info.connection_count, 3 + 2 * 6);
+        const fab_connections_t *c = &program->connections;
+        for (uint32_t e = 0; e < c->count; e++)
+            for (uint32_t h = 0; h < 6; h++) {
+                const bool mine = e >= c->tx_first[h] && e < c->tx_first[h + 1];
+                const uint32_t found = fab_program_find_qpn(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e]);
+                CHECK(!mine || found == e - c->tx_first[h]);
+            }
+        CHECK_EQ(fab_program_find_qpn(program, 0, 1, -1, 1), FAB_NONE);
+        CHECK(program->qpn[0] == program->qpn[6] && program->qpn[0] != program->qpn[2]);
+        fab_program_free(program);
+    }
+    rows.priority[0] = 3;
+    refused(FAB_E_TRACE, 6, "row 0: priority: found 3, allowed 0 to 2");
+    rows.priority[0] = -1;
+    refused(FAB_E_TRACE, 6, "row 0: priority: found -1, allowed 0 to 2");
+    rows.table.priority = NULL;
+    CHECK_EQ(compile(6, NULL, NULL, &program), FAB_OK);
+    fab_program_info(program, &info);
+    CHECK_EQ(info.connection_count, 1 + 6);
+    fab_program_free(program);
+    fab_model_free(model);
+    model = one_class;
+    rows.table.priority = rows.priority;
+    rows.priority[0] = 1;
+    refused(FAB_E_TRACE, 6, "row 0: priority: found 1, allowed 0 to 0");
+}
+
 /* Positions in sets given in any order. */
 static void sets(void)
 {
@@ -279,6 +326,7 @@ void test_program(void)
     ranks_on_hosts();
     algorithms();
     counts();
+    data_classes();
     sets();
     parts_of_a_topology();
     fab_model_free(model);

@@ -95,20 +95,32 @@ static const choice_t sprayed[] = {{"route", "spray", NULL, 0}, {"transport", "r
 static const choice_t mixed[] = {{"transport", "roce", "control_priority", 0}, {"transport", "roce", "window_bytes", 30000},
                                  {"transport", "roce", "mtu_bytes", 1024}};
 
+static const choice_t strict[] = {{"switch", "ethernet", "data_class_count", 3}, {"switch", "ethernet", "buffer_bytes", 2000000},
+                                  {"link", "pause", "xoff_bytes", 9000}, {"cc", "dcqcn", NULL, 0}};
+static const choice_t turns[] = {{"switch", "ethernet", "data_class_count", 4}, {"switch", "ethernet", "class_round_robin", 1},
+                                 {"switch", "ethernet", "cut_through", 1},      {"link", "pause", "lossless_classes", 5},
+                                 {"route", "spray", NULL, 0}, {"switch", "ethernet", "buffer_bytes", 900000},
+                                 {"transport", "roce", "rto_ps", 200000000}};
+
 static const struct {
     const char *name;
     const choice_t *choices;
     int32_t count;
     bool lossless;
+    int32_t classes; /* rows take turns among them; 0: the table has no such column */
 } fabrics[] = {
-    {"lossy", lossy, 5, false},   {"paused", paused, 3, true}, {"through", through, 4, true},
-    {"sprayed", sprayed, 3, true}, {"mixed", mixed, 3, false},
+    {"lossy", lossy, 5, false, 0},   {"paused", paused, 3, true, 0}, {"through", through, 4, true, 1},
+    {"sprayed", sprayed, 3, true, 1}, {"mixed", mixed, 3, false, 1}, {"strict", strict, 4, true, 3},
+    {"turns", turns, 7, false, 4},
 };
 
 static void same_whatever_the_way(int32_t ranks, uint64_t seed)
 {
     busy_rows(ranks, seed);
     for (size_t f = 0; f < sizeof fabrics / sizeof *fabrics; f++) {
+        for (int32_t r = 0; fabrics[f].classes && r < rows.table.op_count; r++)
+            rows.priority[r] = (int8_t)(r / 2 % fabrics[f].classes);
+        rows.table.priority = fabrics[f].classes ? rows.priority : NULL;
         fab_model_t *model = world_model(&world, fabrics[f].choices, fabrics[f].count);
         fab_program_t *program = model ? world_program(model, &rows, ranks) : NULL;
         if (!program)
@@ -146,7 +158,7 @@ static void same_whatever_the_way(int32_t ranks, uint64_t seed)
     }
 }
 
-/* One result on five fabrics and six topologies. */
+/* One result on seven fabrics and six topologies. */
 static void same_result(void)
 {
     world_star(&world, 5);

@@ -91,6 +91,7 @@ void rows_start(rows_t *self)
         .after_offset = self->after_offset,
         .after = self->after,
         .tag = self->tag,
+        .priority = self->priority,
     };
     self->rank_offset[0] = self->peer_offset[0] = self->split_offset[0] = self->after_offset[0] = 0;
 }
@@ -103,6 +104,7 @@ int32_t rows_add(rows_t *self, int kind, int32_t first, int32_t count, int64_t b
     self->bytes[row] = bytes;
     self->duration_ps[row] = self->delay_ps[row] = self->tag[row] = 0;
     self->stream[row] = -1;
+    self->priority[row] = 0;
     self->rank_offset[row + 1] = self->rank_offset[row];
     self->peer_offset[row + 1] = self->peer_offset[row];
     self->split_offset[row + 1] = self->split_offset[row];

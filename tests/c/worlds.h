@@ -29,7 +29,7 @@ enum { TABLE_ROWS = 256, TABLE_ITEMS = 4096 };
 typedef struct {
     fab_table_t table;
     int64_t id[TABLE_ROWS], bytes[TABLE_ROWS], duration_ps[TABLE_ROWS], delay_ps[TABLE_ROWS], tag[TABLE_ROWS];
-    int8_t kind[TABLE_ROWS];
+    int8_t kind[TABLE_ROWS], priority[TABLE_ROWS];
     int32_t stream[TABLE_ROWS];
     int32_t rank_offset[TABLE_ROWS + 1], peer_offset[TABLE_ROWS + 1], split_offset[TABLE_ROWS + 1],
         after_offset[TABLE_ROWS + 1];
