@@ -78,6 +78,9 @@ def test_a_host_without_a_cable_is_refused():
         world.model()
 
 
+TWO_CLASSES = ("switch", "ethernet", {"data_class_count": 2})
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
@@ -93,6 +96,22 @@ def test_a_host_without_a_cable_is_refused():
         ([("switch", "ethernet", {"ecn_kmin_bytes": 10, "ecn_kmax_bytes": 9})], "is above ecn_kmax_bytes"),
         ([PAUSE, ("switch", "ethernet", {"buffer_bytes": 16384})], "for headroom"),
         ([("switch", "ethernet", {"buffer_bytes": 16384, "dynamic_alpha_ppm": 1000})], "two frames"),
+        ([TWO_CLASSES, ("transport", "roce", {"control_priority": 0})], "control_priority = 1"),
+        ([("switch", "ethernet", {"data_class_count": 5})], "data_class_count"),
+        ([("switch", "ethernet", {"data_class_count": 4, "buffer_bytes": 16384})], "4 classes need 0 for"),
+        ([TWO_CLASSES, ("link", "pause", {"headroom_bytes": 1 << 30})], r"2 classes need \d+ for headroom"),
+        ([("link", "pause", {"lossless_classes": 2})], "the one data class is class 0"),
+        pytest.param(
+            [
+                (
+                    "switch",
+                    "ethernet",
+                    {"data_class_count": 2, "dynamic_alpha_ppm": 1000, "buffer_bytes": 1 << 19},
+                )
+            ],
+            "two frames",
+            marks=pytest.mark.xfail(strict=True, reason="a threshold that no packet passes is not refused"),
+        ),
     ],
 )
 def test_settings_are_refused(settings, words):
