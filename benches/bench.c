@@ -69,8 +69,9 @@ typedef struct {
 static rows_t rows_new(int64_t capacity)
 {
     const size_t n = (size_t)capacity + 1;
-    rows_t r = {0, capacity, malloc(n * 8), malloc(n * 8), malloc(n * 8), calloc(n, 8), malloc(n),
-                calloc(n, 4), malloc(n * 4), calloc(n, 4), malloc(n * 4), malloc(n * 4), calloc(n, 4)};
+    rows_t r = {0,           capacity,     malloc(n * 8), malloc(n * 8), malloc(n * 8), calloc(n, 8),
+                malloc(n),   calloc(n, 4), malloc(n * 4), calloc(n, 4),  malloc(n * 4), malloc(n * 4),
+                calloc(n, 4)};
     return r;
 }
 
@@ -95,8 +96,23 @@ static void flow(rows_t *r, int32_t src, int32_t dst, int64_t bytes)
 
 static fab_table_t table_of(const rows_t *r)
 {
-    return (fab_table_t){r->n, r->id, r->kind, r->rank_offset, r->ranks, r->peer_offset, r->peers, r->bytes,
-                         r->no_offset, r->zero, r->zero, r->zero, r->stream, r->no_offset, r->zero, r->tag, (const int8_t *)r->zero};
+    return (fab_table_t){r->n,
+                         r->id,
+                         r->kind,
+                         r->rank_offset,
+                         r->ranks,
+                         r->peer_offset,
+                         r->peers,
+                         r->bytes,
+                         r->no_offset,
+                         r->zero,
+                         r->zero,
+                         r->zero,
+                         r->stream,
+                         r->no_offset,
+                         r->zero,
+                         r->tag,
+                         (const int8_t *)r->zero};
 }
 
 static fab_table_t ring(int ranks, int64_t bytes)
@@ -198,14 +214,15 @@ int main(int argc, char **argv)
     getrusage(RUSAGE_SELF, &usage);
     printf("{\"scene\": \"%s\", \"hosts\": %d, \"gbps\": %lld, \"fabric\": \"%s\", \"threads\": %d, \"ranks\": %d, "
            "\"hops\": %lld, \"messages\": %lld, \"cpu_s\": %.6f, \"wall_s\": %.6f, \"mhops_per_cpu_s\": %.3f, "
-           "\"mhops_per_wall_s\": %.3f, \"mmessages_per_cpu_s\": %.3f, \"end_us\": %.3f, \"drops\": %lld, \"marks\": %lld, "
+           "\"mhops_per_wall_s\": %.3f, \"mmessages_per_cpu_s\": %.3f, \"end_us\": %.3f, \"drops\": %lld, \"marks\": "
+           "%lld, "
            "\"pauses\": %lld, \"windows\": %lld, \"visits\": %lld, \"bytes_per_host\": %.0f, \"rss_per_host\": %.0f, "
            "\"model_s\": %.4f, \"setup_s\": %.4f, \"digest\": \"%016llx\"}\n",
            scene, topology.host_count, (long long)rate_mbps / 1000, fabric, options.threads, ranks,
            (long long)c.packet_hops, (long long)c.messages, cpu, wall, (double)c.packet_hops / cpu * 1e-6,
            (double)c.packet_hops / wall * 1e-6, (double)c.messages / cpu * 1e-6, (double)c.end_ps * 1e-6,
-           (long long)c.drops, (long long)c.ecn_marks, (long long)c.pfc_pauses, (long long)c.windows, (long long)c.visits,
-           (double)(c.memory_bytes + info.memory_bytes) / topology.host_count,
+           (long long)c.drops, (long long)c.ecn_marks, (long long)c.pfc_pauses, (long long)c.windows,
+           (long long)c.visits, (double)(c.memory_bytes + info.memory_bytes) / topology.host_count,
            (double)usage.ru_maxrss * 1024 / topology.host_count, m1 - m0, c0 - m1,
            (unsigned long long)fab_run_digest(run));
     fab_run_free(run);

@@ -11,8 +11,17 @@
 #include <string.h>
 
 enum {
-    G_INVERSE, ALPHA_TIMER_PS, INCREASE_TIMER_PS, BYTE_COUNTER_BYTES, FAST_RECOVERY_COUNT, RATE_AI_MBPS,
-    RATE_HAI_MBPS, MIN_RATE_MBPS, DECREASE_TIMER_PS, ALPHA_BY_TIMER, CLAMP_TARGET
+    G_INVERSE,
+    ALPHA_TIMER_PS,
+    INCREASE_TIMER_PS,
+    BYTE_COUNTER_BYTES,
+    FAST_RECOVERY_COUNT,
+    RATE_AI_MBPS,
+    RATE_HAI_MBPS,
+    MIN_RATE_MBPS,
+    DECREASE_TIMER_PS,
+    ALPHA_BY_TIMER,
+    CLAMP_TARGET
 };
 
 #define US INT64_C(1000000)
@@ -23,18 +32,22 @@ static const fab_param_t params[] = {
      "55 us: DCQCN, SIGCOMM 2015"},
     {"increase_timer_ps", "ps", 55 * US, 1000, 1000000 * US, "time between rounds of increase (T)",
      "55 us: DCQCN, SIGCOMM 2015"},
-    {"byte_counter_bytes", "bytes", 10000000, 0, INT64_C(1) << 40, "bytes between rounds of increase (B); 0: no byte counter",
-     "10 MB: DCQCN, SIGCOMM 2015"},
+    {"byte_counter_bytes", "bytes", 10000000, 0, INT64_C(1) << 40,
+     "bytes between rounds of increase (B); 0: no byte counter", "10 MB: DCQCN, SIGCOMM 2015"},
     {"fast_recovery_count", "", 5, 1, 1000, "rounds of fast recovery (F)", "5: DCQCN, SIGCOMM 2015"},
     {"rate_ai_mbps", "Mb/s", 40, 1, 1000000, "additive increase of the target", "40 Mb/s: DCQCN, SIGCOMM 2015"},
     {"rate_hai_mbps", "Mb/s", 400, 1, 1000000, "hyper increase of the target, times the rounds beyond F",
      "ten times additive, as in HPCC's simulator"},
-    {"min_rate_mbps", "Mb/s", 100, 1, 1000000, "the rate never falls below", "100 Mb/s: HPCC's simulator, smallest setting"},
-    {"decrease_timer_ps", "ps", 0, 0, 1000000 * US, "least time between two cuts; a notification in between waits for its end",
+    {"min_rate_mbps", "Mb/s", 100, 1, 1000000, "the rate never falls below",
+     "100 Mb/s: HPCC's simulator, smallest setting"},
+    {"decrease_timer_ps", "ps", 0, 0, 1000000 * US,
+     "least time between two cuts; a notification in between waits for its end",
      "0: DCQCN, SIGCOMM 2015; 4 us: ConnectX default rate_reduce_monitor_period"},
-    {"alpha_by_timer", "", 0, 0, 1, "1: alpha grows when the alpha timer ends with a notification in it; 0: at each notification",
+    {"alpha_by_timer", "", 0, 0, 1,
+     "1: alpha grows when the alpha timer ends with a notification in it; 0: at each notification",
      "0: DCQCN, SIGCOMM 2015; 1: HPCC's simulator"},
-    {"clamp_target", "", 1, 0, 1, "1: every cut brings the target down to the rate; 0: only the first after an increase does",
+    {"clamp_target", "", 1, 0, 1,
+     "1: every cut brings the target down to the rate; 0: only the first after an increase does",
      "1: DCQCN, SIGCOMM 2015; 0: ConnectX default clamp_tgt_rate, HPCC's simulator"},
     FAB_PARAM_END,
 };
@@ -50,9 +63,9 @@ typedef struct {
     uint64_t pacing_q16;
     uint32_t alpha;
     uint16_t timer_rounds, byte_rounds;
-    bool active;         /* notified at least once: before that, nothing moves */
-    bool cut_waits;      /* a cut is due when the decrease timer ends */
-    bool notified;       /* since the alpha timer was last set */
+    bool active;    /* notified at least once: before that, nothing moves */
+    bool cut_waits; /* a cut is due when the decrease timer ends */
+    bool notified;  /* since the alpha timer was last set */
 } state_t;
 
 _Static_assert(sizeof(state_t) <= sizeof(fab_cc_state_t), "DCQCN's state fits");
@@ -85,7 +98,8 @@ static void cut(const int64_t *v, state_t *s, int64_t now_ps)
 {
     if (v[CLAMP_TARGET] || s->timer_rounds || s->byte_rounds)
         s->target_kbps = s->current_kbps;
-    set_rate(v, s, s->current_kbps - (int64_t)(((unsigned __int128)s->current_kbps * s->alpha) / (2 * (uint64_t)ALPHA_ONE)));
+    set_rate(v, s,
+             s->current_kbps - (int64_t)(((unsigned __int128)s->current_kbps * s->alpha) / (2 * (uint64_t)ALPHA_ONE)));
     s->cut_at_ps = now_ps;
     s->cut_waits = false;
     s->timer_at_ps = now_ps;
@@ -95,7 +109,8 @@ static void cut(const int64_t *v, state_t *s, int64_t now_ps)
 
 static void increase(const int64_t *v, state_t *s)
 {
-    const int64_t t = s->timer_rounds, b = v[BYTE_COUNTER_BYTES] ? (int64_t)s->byte_rounds : t, f = v[FAST_RECOVERY_COUNT];
+    const int64_t t = s->timer_rounds, b = v[BYTE_COUNTER_BYTES] ? (int64_t)s->byte_rounds : t,
+                  f = v[FAST_RECOVERY_COUNT];
     if (fab_min_i64(t, b) > f)
         s->target_kbps += (fab_min_i64(t, b) - f) * v[RATE_HAI_MBPS] * 1000;
     else if (fab_max_i64(t, b) >= f)
@@ -109,7 +124,8 @@ static void advance(const int64_t *v, state_t *s, int64_t now_ps)
 {
     for (;;) {
         const bool rising = s->current_kbps < s->line_kbps;
-        const int64_t alpha_ps = s->alpha >= (uint32_t)v[G_INVERSE] || s->notified ? s->alpha_at_ps + v[ALPHA_TIMER_PS] : FAB_NEVER;
+        const int64_t alpha_ps =
+            s->alpha >= (uint32_t)v[G_INVERSE] || s->notified ? s->alpha_at_ps + v[ALPHA_TIMER_PS] : FAB_NEVER;
         const int64_t cut_ps = s->cut_waits ? s->cut_at_ps + v[DECREASE_TIMER_PS] : FAB_NEVER;
         const int64_t timer_ps = rising ? s->timer_at_ps + v[INCREASE_TIMER_PS] : FAB_NEVER;
         const int64_t next_ps = fab_min_i64(alpha_ps, fab_min_i64(cut_ps, timer_ps));

@@ -14,9 +14,12 @@ enum { FAB_COLL_VALUES_MAX = 8, FAB_COLL_STEP_BITS = 24 };
 /* Every algorithm's table begins with these two; the work room applies them. */
 enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_OWN };
 
-#define FAB_COLL_COMMON_PARAMS                                                                                      \
-    {"launch_ps", "ps", 0, 0, INT64_C(1000000000000), "time from the start of the operation to its first message", ""}, \
-    {"step_ps", "ps", 0, 0, INT64_C(1000000000000), "time from a message's arrival until what it triggers is sent", ""}
+#define FAB_COLL_COMMON_PARAMS                                                                                          \
+    {                                                                                                                   \
+        "launch_ps", "ps", 0, 0, INT64_C(1000000000000), "time from the start of the operation to its first message",   \
+        ""},                                                                                                            \
+        {"step_ps", "ps", 0, 0, INT64_C(1000000000000), "time from a message's arrival until what it triggers is sent", \
+         ""}
 
 typedef struct {
     int32_t kind; /* FAB_OP_* */

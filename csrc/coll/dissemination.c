@@ -40,8 +40,7 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
 }
 
 const fab_coll_ops_t fab_coll_dissemination = {
-    .impl = {"coll", "dissemination", "a barrier in log2 n rounds", params,
-             1u << FAB_OP_BARRIER},
+    .impl = {"coll", "dissemination", "a barrier in log2 n rounds", params, 1u << FAB_OP_BARRIER},
     .peers = peers,
     .start = start,
     .received = received,

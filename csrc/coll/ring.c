@@ -6,7 +6,8 @@ enum { CHUNK_BYTES = FAB_COLL_OWN };
 
 static const fab_param_t params[] = {
     FAB_COLL_COMMON_PARAMS,
-    {"chunk_bytes", "bytes", 0, 0, INT64_C(1) << 40, "a step's part is cut in chunks that travel on their own; 0: whole parts", ""},
+    {"chunk_bytes", "bytes", 0, 0, INT64_C(1) << 40,
+     "a step's part is cut in chunks that travel on their own; 0: whole parts", ""},
     FAB_PARAM_END,
 };
 

@@ -8,13 +8,11 @@
 const char *fab_error_name(int code)
 {
     switch (code) {
-#define FAB_ERROR_CASE(name, value, text) \
-    case value:                           \
-        return text;
+#define FAB_ERROR_CASE(name, value, text)                                                                              \
+    case value: return text;
         FAB_ERRORS(FAB_ERROR_CASE)
 #undef FAB_ERROR_CASE
-    default:
-        return "an unknown error";
+    default: return "an unknown error";
     }
 }
 

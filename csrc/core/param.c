@@ -20,9 +20,8 @@ static int32_t find(const fab_param_t *table, const char *name)
     return -1;
 }
 
-void fab_param_resolve(const char *room, const char *impl, const fab_param_t *table,
-                       const fab_setting_t *settings, int32_t setting_count, int64_t *values_out,
-                       fab_problems_t *problems)
+void fab_param_resolve(const char *room, const char *impl, const fab_param_t *table, const fab_setting_t *settings,
+                       int32_t setting_count, int64_t *values_out, fab_problems_t *problems)
 {
     for (int32_t i = 0; table && table[i].name; i++)
         values_out[i] = table[i].preset;
@@ -35,8 +34,8 @@ void fab_param_resolve(const char *room, const char *impl, const fab_param_t *ta
             if (i < 0)
                 fab_problems_add(problems, "%s.%s.%s: no such parameter", room, impl, settings[s].names[j]);
             else if (value < table[i].least || value > table[i].most)
-                fab_problems_add(problems, "%s.%s.%s: found %" PRId64 ", allowed %" PRId64 " to %" PRId64 " %s",
-                                 room, impl, table[i].name, value, table[i].least, table[i].most, table[i].unit);
+                fab_problems_add(problems, "%s.%s.%s: found %" PRId64 ", allowed %" PRId64 " to %" PRId64 " %s", room,
+                                 impl, table[i].name, value, table[i].least, table[i].most, table[i].unit);
             else
                 values_out[i] = value;
         }

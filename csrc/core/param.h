@@ -10,9 +10,8 @@
 
 /* Fills values[] in the table's order: the defaults, then what `settings` says of (room, impl).
  * Unknown names and values out of range become problems. */
-void fab_param_resolve(const char *room, const char *impl, const fab_param_t *table,
-                       const fab_setting_t *settings, int32_t setting_count, int64_t *values_out,
-                       fab_problems_t *problems);
+void fab_param_resolve(const char *room, const char *impl, const fab_param_t *table, const fab_setting_t *settings,
+                       int32_t setting_count, int64_t *values_out, fab_problems_t *problems);
 
 int32_t fab_param_count(const fab_param_t *table);
 

@@ -12,15 +12,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FAB_ERRORS(X)                                              \
-    X(FAB_OK, 0, "ok")                                             \
-    X(FAB_E_MEMORY, -1, "no memory")                               \
-    X(FAB_E_CONFIG, -2, "a setting is not allowed")                \
-    X(FAB_E_TOPOLOGY, -3, "the topology is not usable")            \
-    X(FAB_E_TRACE, -4, "the trace is not usable")                  \
-    X(FAB_E_DEADLOCK, -5, "the program can never finish")          \
-    X(FAB_E_LIMIT, -6, "a limit of the core was reached")          \
-    X(FAB_E_TRANSPORT, -7, "a connection gave up")                 \
+#define FAB_ERRORS(X)                                                                                                  \
+    X(FAB_OK, 0, "ok")                                                                                                 \
+    X(FAB_E_MEMORY, -1, "no memory")                                                                                   \
+    X(FAB_E_CONFIG, -2, "a setting is not allowed")                                                                    \
+    X(FAB_E_TOPOLOGY, -3, "the topology is not usable")                                                                \
+    X(FAB_E_TRACE, -4, "the trace is not usable")                                                                      \
+    X(FAB_E_DEADLOCK, -5, "the program can never finish")                                                              \
+    X(FAB_E_LIMIT, -6, "a limit of the core was reached")                                                              \
+    X(FAB_E_TRANSPORT, -7, "a connection gave up")                                                                     \
     X(FAB_E_INTERNAL, -8, "an internal check failed")
 
 enum {
@@ -141,14 +141,13 @@ typedef struct fab_program fab_program_t;
 
 /* algorithms[kind] names the collective implementation of each kind, NULL for the default.
  * rank_host has rank_count entries: the host of each rank, no host twice. */
-int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host,
-                    int32_t rank_count, const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems,
-                    fab_program_t **program_out);
+int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
+                    const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out);
 
 /* The same, reading the canonical columns from an Arrow C stream, which it consumes but does not release. */
 int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
-                           int32_t rank_count, const char *const algorithms[FAB_OP_KINDS],
-                           fab_problems_t *problems, fab_program_t **program_out);
+                           int32_t rank_count, const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems,
+                           fab_program_t **program_out);
 void fab_program_free(fab_program_t *self);
 
 typedef struct {
@@ -177,8 +176,8 @@ void fab_run_free(fab_run_t *self);
 int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out);
 
 typedef struct {
-    int64_t now_ps;  /* everything before has happened */
-    int64_t end_ps;  /* the end of the last operation that ended */
+    int64_t now_ps; /* everything before has happened */
+    int64_t end_ps; /* the end of the last operation that ended */
     int64_t packets, packet_hops, drops, ecn_marks, pfc_pauses, pfc_resumes;
     int64_t acks, naks, cnps, retransmits, timeouts, duplicates, messages, windows, visits;
     int64_t done_instances;
@@ -215,12 +214,12 @@ int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64
 
 typedef struct {
     int64_t when_ps;
-    int32_t link;  /* directed link in the topology's order */
-    int32_t dst;   /* host it is for */
+    int32_t link;       /* directed link in the topology's order */
+    int32_t dst;        /* host it is for */
     int32_t connection; /* that host's index of it */
     uint32_t psn;
     uint16_t bytes;
-    uint8_t kind; /* 0 data, 1 ack, 2 nak, 3 cnp, 4 pause, 5 resume */
+    uint8_t kind;  /* 0 data, 1 ack, 2 nak, 3 cnp, 4 pause, 5 resume */
     uint8_t flags; /* 1 congestion experienced, 2 last of its message */
 } fab_arrival_t;
 

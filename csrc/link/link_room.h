@@ -9,10 +9,10 @@
 typedef struct {
     bool pause;
     uint32_t lossless_classes; /* bit set of data classes */
-    int64_t xoff_bytes;      /* 0: dynamic, by alpha */
+    int64_t xoff_bytes;        /* 0: dynamic, by alpha */
     int64_t xoff_alpha_q16;
     int64_t xon_gap_bytes;
-    int64_t headroom_bytes;  /* 0: computed from rate and delay */
+    int64_t headroom_bytes; /* 0: computed from rate and delay */
 } fab_link_config_t;
 
 extern const fab_impl_t fab_link_lossy, fab_link_pause;

@@ -40,8 +40,8 @@ static inline uint32_t fab_queue_first_unsent(const fab_link_t *link, const fab_
 {
     if (port->cursor == link->visible)
         return link->visible;
-    const int64_t begin_ps = fab_queue_departure_ps(link, port) -
-                             fab_link_wire_ps(link, link->ring[port->cursor & link->mask].bytes);
+    const int64_t begin_ps =
+        fab_queue_departure_ps(link, port) - fab_link_wire_ps(link, link->ring[port->cursor & link->mask].bytes);
     return begin_ps <= now_ps ? port->cursor + 1 : port->cursor;
 }
 
@@ -66,8 +66,8 @@ static inline void fab_queue_write(fab_link_t *link, fab_port_t *port, uint32_t 
 
 /* Appends a visible entry, with some flags more, that begins when the link is free. */
 FAB_INLINE void fab_queue_append_visible(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_link_t *link,
-                                         fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags, uint16_t from,
-                                         int64_t now_ps)
+                                         fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags,
+                                         uint16_t from, int64_t now_ps)
 {
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
     const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
@@ -122,8 +122,8 @@ static inline uint32_t fab_queue_open(fab_link_t *link, fab_port_t *port, uint32
 }
 
 /* Appends a data packet to a paused link; the resume will give it its time. */
-static FAB_NOINLINE void fab_queue_park(fab_link_t *link, fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags,
-                                        uint16_t from)
+static FAB_NOINLINE void fab_queue_park(fab_link_t *link, fab_port_t *port, const fab_packet_t *packet,
+                                        uint32_t more_flags, uint16_t from)
 {
     const uint32_t before = link->ring[(link->tail - 1) & link->mask].bytes;
     const bool first = link->tail == link->visible;

@@ -18,35 +18,35 @@
 typedef struct {
     fab_packet_t *ring;
     uint32_t mask;
-    uint32_t head;            /* the receiver's */
-    uint32_t tail;            /* the sender's: one past the newest entry */
-    uint32_t visible;         /* one past the newest entry whose time is fixed; behind it wait paused packets */
-    uint32_t delay_ps;        /* with FAB_DELAY_CUT_THROUGH */
+    uint32_t head;     /* the receiver's */
+    uint32_t tail;     /* the sender's: one past the newest entry */
+    uint32_t visible;  /* one past the newest entry whose time is fixed; behind it wait paused packets */
+    uint32_t delay_ps; /* with FAB_DELAY_CUT_THROUGH */
     uint32_t ps_per_byte_q16;
-    int64_t busy_ps;          /* the last bit of the newest visible entry leaves */
-    int64_t last_ps;          /* arrival of the newest visible entry */
-    int64_t bytes;            /* ever sent */
+    int64_t busy_ps; /* the last bit of the newest visible entry leaves */
+    int64_t last_ps; /* arrival of the newest visible entry */
+    int64_t bytes;   /* ever sent */
     uint32_t rx_slot;
-    uint32_t calm_ps;         /* a backlog up to this needs no attention (marking, admission, high water) */
+    uint32_t calm_ps; /* a backlog up to this needs no attention (marking, admission, high water) */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_link_t;
 
 _Static_assert(sizeof(fab_link_t) == FAB_CACHE_LINE, "a link is a cache line");
 
 /* The rest of a link, which its sender keeps. The first cache line is what an ordered link needs for a packet. */
 typedef struct {
-    uint16_t *from;           /* beside the ring: input port of each entry, or FAB_FROM_NOWHERE; NULL in plain fabrics */
-    int64_t cursor_ps;        /* arrival of the entry at the cursor, if cursor != visible */
-    int64_t parked_ps;        /* wire time of the entries behind visible */
-    uint32_t cursor;          /* the oldest entry that has not left entirely */
-    uint32_t control_end;     /* one past the newest control entry that overtook */
-    uint32_t calm_limit_ps;   /* no reason to look at a backlog up to this but the high water */
+    uint16_t *from;         /* beside the ring: input port of each entry, or FAB_FROM_NOWHERE; NULL in plain fabrics */
+    int64_t cursor_ps;      /* arrival of the entry at the cursor, if cursor != visible */
+    int64_t parked_ps;      /* wire time of the entries behind visible */
+    uint32_t cursor;        /* the oldest entry that has not left entirely */
+    uint32_t control_end;   /* one past the newest control entry that overtook */
+    uint32_t calm_limit_ps; /* no reason to look at a backlog up to this but the high water */
     bool paused;
     int64_t max_backlog_ps;   /* high water, in time of this wire */
     int64_t kmin_ps, kmax_ps; /* marking thresholds in time of this wire; FAB_NEVER without marking */
     uint64_t mark_slope_q16;  /* chance (in 2^-32) a picosecond above kmin, Q16 */
     int64_t marks, drops;
     int64_t paused_since_ps, paused_ps, pauses;
-    int64_t packets_before;   /* packets that tail does not count: it wraps, and moves of the head pass it by */
+    int64_t packets_before; /* packets that tail does not count: it wraps, and moves of the head pass it by */
     uint32_t tail_seen;
     uint32_t name;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_port_t;
@@ -56,10 +56,10 @@ typedef struct {
 /* What one thread has for itself. */
 typedef struct {
     fab_pool_t pool;
-    int64_t *next_ps;    /* [slot] earliest arrival that this thread's nodes sent there since its last visit */
-    int64_t *block_ps;   /* [slot / FAB_BLOCK_NODES] least of next_ps */
-    int64_t *colour_ps;  /* [colour] least of next_ps since the colour's last phase */
-    uint64_t *tree;      /* scratch of a merge */
+    int64_t *next_ps;   /* [slot] earliest arrival that this thread's nodes sent there since its last visit */
+    int64_t *block_ps;  /* [slot / FAB_BLOCK_NODES] least of next_ps */
+    int64_t *colour_ps; /* [colour] least of next_ps since the colour's last phase */
+    uint64_t *tree;     /* scratch of a merge */
     uint16_t *tree_port;
     int64_t packets, hops, pauses, resumes, acks, naks, cnps, retransmits, timeouts, duplicates, messages, visits;
     int64_t end_ps, done;
@@ -82,7 +82,8 @@ typedef struct {
 
 /* Both slow paths, out of line. fab_link_grow returns false and sets worker->error without memory. */
 bool fab_link_grow(fab_worker_t *worker, fab_link_t *link, fab_port_t *port);
-void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t link, int64_t when_ps, fab_packet_t packet);
+void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t link, int64_t when_ps,
+                     fab_packet_t packet);
 
 /* Tells the calendar that something arrives at a node. */
 FAB_INLINE void fab_link_notify(fab_worker_t *worker, const fab_net_t *net, uint32_t slot, int64_t when_ps)
@@ -119,8 +120,8 @@ FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, 
     fab_link_t *link = &fabric->links[l];
     const int64_t start_ps = fab_max_i64(link->busy_ps, now_ps);
     const int64_t end_ps = start_ps + fab_link_wire_ps(link, packet->bytes);
-    const int64_t arrival_ps = storing ? end_ps + link->delay_ps
-                                       : (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
+    const int64_t arrival_ps =
+        storing ? end_ps + link->delay_ps : (fab_link_cuts_through(link) ? start_ps : end_ps) + fab_link_delay_ps(link);
     const uint32_t tail = link->tail, waiting = tail - link->head;
     if (FAB_UNLIKELY(waiting > link->mask) && !fab_link_grow(worker, link, &fabric->ports[l]))
         return;

@@ -26,10 +26,10 @@ enum { FAB_DATA, FAB_ACK, FAB_NAK, FAB_CNP, FAB_PAUSE, FAB_RESUME };
 
 #define FAB_KIND_SHIFT 24
 #define FAB_KIND_MASK (7u << FAB_KIND_SHIFT)
-#define FAB_FLAG_CE (1u << 27)       /* congestion experienced */
-#define FAB_FLAG_LAST (1u << 28)     /* ends its message */
-#define FAB_FLAG_CONTROL (1u << 29)  /* travels in the control class */
-#define FAB_CLASS_SHIFT 30           /* data class, 2 bits */
+#define FAB_FLAG_CE (1u << 27)      /* congestion experienced */
+#define FAB_FLAG_LAST (1u << 28)    /* ends its message */
+#define FAB_FLAG_CONTROL (1u << 29) /* travels in the control class */
+#define FAB_CLASS_SHIFT 30          /* data class, 2 bits */
 
 FAB_INLINE uint32_t fab_packet_kind(fab_packet_t p) { return (p.psn_flags & FAB_KIND_MASK) >> FAB_KIND_SHIFT; }
 FAB_INLINE uint32_t fab_packet_class(fab_packet_t p) { return p.psn_flags >> FAB_CLASS_SHIFT; }

@@ -23,8 +23,8 @@ static void check(const fab_topology_t *t, fab_problems_t *problems)
     const int32_t nodes = t->host_count + t->switch_count;
     for (int32_t i = 0; i < nodes; i++)
         if (t->node_latency_ps[i] < 0 || t->node_latency_ps[i] > DELAY_MAX_PS)
-            fab_problems_add(problems, "node %d: latency_ps is %" PRId64 ", allowed 0 to %d", i,
-                             t->node_latency_ps[i], DELAY_MAX_PS);
+            fab_problems_add(problems, "node %d: latency_ps is %" PRId64 ", allowed 0 to %d", i, t->node_latency_ps[i],
+                             DELAY_MAX_PS);
     for (int32_t i = 0; i < t->cable_count; i++) {
         const int32_t a = t->cable_a[i], b = t->cable_b[i];
         if (a < 0 || a >= nodes || b < 0 || b >= nodes) {
@@ -34,10 +34,11 @@ static void check(const fab_topology_t *t, fab_problems_t *problems)
         if (a == b)
             fab_problems_add(problems, "cable %d: joins node %d to itself", i, a);
         if (t->cable_rate_mbps[i] < FAB_RATE_MIN_MBPS || t->cable_rate_mbps[i] > FAB_RATE_MAX_MBPS)
-            fab_problems_add(problems, "cable %d: rate_mbps is %" PRId64 ", allowed %d to %d", i,
-                             t->cable_rate_mbps[i], FAB_RATE_MIN_MBPS, FAB_RATE_MAX_MBPS);
+            fab_problems_add(problems, "cable %d: rate_mbps is %" PRId64 ", allowed %d to %d", i, t->cable_rate_mbps[i],
+                             FAB_RATE_MIN_MBPS, FAB_RATE_MAX_MBPS);
         if (t->cable_delay_ps[i] < 0 || t->cable_delay_ps[i] > DELAY_MAX_PS) {
-            fab_problems_add(problems, "cable %d: delay_ps is %" PRId64 ", allowed 0 to %d", i, t->cable_delay_ps[i], DELAY_MAX_PS);
+            fab_problems_add(problems, "cable %d: delay_ps is %" PRId64 ", allowed 0 to %d", i, t->cable_delay_ps[i],
+                             DELAY_MAX_PS);
             continue;
         }
         for (int end = 0; end < 2; end++) {

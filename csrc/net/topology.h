@@ -9,7 +9,13 @@
 
 #include "core/error.h"
 
-enum { FAB_BLOCK_NODES = 8, FAB_COLOURS_MAX = 4096, FAB_HOSTS_MAX = 65536, FAB_SWITCHES_MAX = 1 << 20, FAB_PORTS_MAX = 1023 };
+enum {
+    FAB_BLOCK_NODES = 8,
+    FAB_COLOURS_MAX = 4096,
+    FAB_HOSTS_MAX = 65536,
+    FAB_SWITCHES_MAX = 1 << 20,
+    FAB_PORTS_MAX = 1023
+};
 
 typedef struct {
     uint32_t first_link; /* of its in-links; port p arrives on first_link + p */
@@ -28,18 +34,18 @@ typedef struct {
 
 typedef struct {
     uint32_t host_count, switch_count, slot_count, link_count, group_count, colour_count;
-    fab_node_t *nodes;     /* [slot_count] */
-    fab_group_t *groups;   /* [group_count], ordered by colour */
-    uint32_t *slot_of;     /* [host_count + switch_count] by the user's number */
-    uint32_t *component;   /* [slot_count] nodes that reach each other share it */
-    uint32_t *out_link;    /* [link_count] the link that leaves by the port that link l arrives at */
-    uint32_t *link_name;   /* [link_count] the user's number of the directed link */
-    uint32_t *link_of;     /* [link_count] by the user's number */
-    uint32_t *rx_slot;     /* [link_count] */
-    uint32_t *tx_slot;     /* [link_count] */
-    int64_t *rate_mbps;    /* [link_count] */
-    int64_t *delay_ps;     /* [link_count] propagation plus the receiver's pipeline */
-    int64_t lookahead_ps;  /* the least delay */
+    fab_node_t *nodes;    /* [slot_count] */
+    fab_group_t *groups;  /* [group_count], ordered by colour */
+    uint32_t *slot_of;    /* [host_count + switch_count] by the user's number */
+    uint32_t *component;  /* [slot_count] nodes that reach each other share it */
+    uint32_t *out_link;   /* [link_count] the link that leaves by the port that link l arrives at */
+    uint32_t *link_name;  /* [link_count] the user's number of the directed link */
+    uint32_t *link_of;    /* [link_count] by the user's number */
+    uint32_t *rx_slot;    /* [link_count] */
+    uint32_t *tx_slot;    /* [link_count] */
+    int64_t *rate_mbps;   /* [link_count] */
+    int64_t *delay_ps;    /* [link_count] propagation plus the receiver's pipeline */
+    int64_t lookahead_ps; /* the least delay */
 } fab_net_t;
 
 int fab_net_compile(const fab_topology_t *topology, fab_problems_t *problems, fab_net_t *net_out);

@@ -17,7 +17,7 @@ typedef struct {
     uint64_t stride_inverse; /* ceil(2^32 / hosts per port) */
     uint32_t salt;
     uint16_t down_first, up_first, up_count;
-    const uint32_t *table;   /* NULL: arithmetic; else by leaf: first << 10 | count, 0: the leaf is this switch */
+    const uint32_t *table; /* NULL: arithmetic; else by leaf: first << 10 | count, 0: the leaf is this switch */
 } fab_rule_t;
 
 typedef struct {
@@ -28,7 +28,7 @@ typedef struct {
     uint16_t *host_port;  /* [host_count] the port of that switch */
     uint32_t arithmetic_count;
     int64_t memory_bytes;
-    bool spray;           /* a new entropy a packet */
+    bool spray; /* a new entropy a packet */
 } fab_route_t;
 
 extern const fab_impl_t fab_route_ecmp, fab_route_spray;

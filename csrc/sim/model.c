@@ -41,7 +41,8 @@ static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, 
         fab_setting_t *copy = &self->coll_settings[self->coll_setting_count];
         char **names = calloc((size_t)settings[i].count + 1, sizeof *names);
         int64_t *values = calloc((size_t)settings[i].count + 1, sizeof *values);
-        *copy = (fab_setting_t){"coll", strdup(settings[i].impl), settings[i].count, (const char *const *)names, values};
+        *copy =
+            (fab_setting_t){"coll", strdup(settings[i].impl), settings[i].count, (const char *const *)names, values};
         self->coll_setting_count++;
         if (!names || !values || !copy->impl)
             return FAB_E_MEMORY;
@@ -166,6 +167,7 @@ void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
                     const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
 {
-    return fab_program_compile(&model->net, (uint32_t)model->switch_config.data_class_count, model->coll_settings, model->coll_setting_count, table, rank_host, rank_count,
-                               algorithms, problems, program_out);
+    return fab_program_compile(&model->net, (uint32_t)model->switch_config.data_class_count, model->coll_settings,
+                               model->coll_setting_count, table, rank_host, rank_count, algorithms, problems,
+                               program_out);
 }

@@ -104,7 +104,8 @@ void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
             .ecn_marks = port->marks,
             .drops = port->drops,
             .pauses = port->pauses,
-            .paused_ps = port->paused_ps + (port->paused && self->now_ps < FAB_NEVER ? self->now_ps - port->paused_since_ps : 0),
+            .paused_ps =
+                port->paused_ps + (port->paused && self->now_ps < FAB_NEVER ? self->now_ps - port->paused_since_ps : 0),
             .max_queue_bytes = fab_wire_bytes(port->max_backlog_ps, link->ps_per_byte_q16),
             .busy_ps = (int64_t)(((unsigned __int128)link->bytes * link->ps_per_byte_q16) >> FAB_WIRE_SHIFT),
         };
@@ -154,7 +155,8 @@ int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int
         return n;
     int64_t at = 0;
     for (uint32_t t = 0; t < self->thread_count; t++) {
-        memcpy(arrivals_out + at, self->workers[t].arrivals, (size_t)self->workers[t].arrival_count * sizeof *arrivals_out);
+        memcpy(arrivals_out + at, self->workers[t].arrivals,
+               (size_t)self->workers[t].arrival_count * sizeof *arrivals_out);
         at += self->workers[t].arrival_count;
     }
     qsort(arrivals_out, (size_t)n, sizeof *arrivals_out, compare_arrivals);

@@ -221,7 +221,8 @@ static int64_t sweep_block(fab_run_t *self, fab_worker_t *worker, uint32_t block
             next_ps = fab_min_i64(next_ps, self->workers[t].next_ps[slot]);
         if (next_ps < until_ps) {
             worker->visits++;
-            next_ps = is_switch ? self->model->switch_ops->visit(&self->switches, &self->fabric, worker, slot, base_ps, until_ps)
+            next_ps = is_switch ? self->model->switch_ops->visit(&self->switches, &self->fabric, worker, slot, base_ps,
+                                                                 until_ps)
                                 : self->model->transport_ops->visit(self->hosts, worker, slot, until_ps);
         }
         for (uint32_t t = 0; t < self->thread_count; t++)
@@ -364,12 +365,14 @@ static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problem
         uint32_t src = 0;
         while (c->tx_first[src + 1] <= at)
             src++;
-        fab_problems_add(problems, "the connection from rank %u to rank %u gave up at %" PRId64
+        fab_problems_add(problems,
+                         "the connection from rank %u to rank %u gave up at %" PRId64
                          " ps: too many time-outs in a row without an acknowledgement (transport retry_limit)",
                          self->program->host_rank[src], self->program->host_rank[c->tx_dst[at]], self->now_ps);
     }
     if (code == FAB_E_LIMIT)
-        fab_problems_add(problems, "the emulated time passes the limit of 2^61 ps, 26 days (or a thread could not be made)");
+        fab_problems_add(problems,
+                         "the emulated time passes the limit of 2^61 ps, 26 days (or a thread could not be made)");
     if (!problems->count)
         fab_problems_add(problems, "the run ended at %" PRId64 " ps: %s", self->now_ps, fab_error_name(code));
     return code;
@@ -383,12 +386,13 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
     int64_t end_ps = 0;
     for (uint32_t t = 0; t < self->thread_count; t++)
         end_ps = fab_max_i64(end_ps, self->workers[t].end_ps);
-    fab_problems_add(problems, "nothing can happen any more after %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
-                     end_ps, self->program->instance_count - done,
-                     self->program->instance_count);
+    fab_problems_add(
+        problems, "nothing can happen any more after %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
+        end_ps, self->program->instance_count - done, self->program->instance_count);
     if (paused)
-        fab_problems_add(problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",
-                         paused);
+        fab_problems_add(
+            problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",
+            paused);
     fab_blocked_t blocked[16];
     const int64_t n = fab_run_blocked(self, blocked, 16);
     for (int64_t i = 0; i < n && i < 16; i++) {

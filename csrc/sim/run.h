@@ -31,16 +31,16 @@ struct fab_run {
     fab_transport_t *hosts;
     fab_exec_t *exec;
     uint32_t thread_count;
-    fab_worker_t *workers;  /* [thread] */
-    fab_board_t *boards;    /* [thread] */
-    fab_range_t *ranges;    /* [thread][group] */
-    int64_t *residual_ps;   /* [thread][colour] earliest event of the thread's own nodes, as of their last phase */
-    int64_t now_ps;         /* everything before has happened */
+    fab_worker_t *workers; /* [thread] */
+    fab_board_t *boards;   /* [thread] */
+    fab_range_t *ranges;   /* [thread][group] */
+    int64_t *residual_ps;  /* [thread][colour] earliest event of the thread's own nodes, as of their last phase */
+    int64_t now_ps;        /* everything before has happened */
     int64_t windows;
     int64_t carried_hops; /* when link counts were last carried over */
     uint32_t turn;
     bool finished;
-    int failed;             /* the error that ended the run */
+    int failed; /* the error that ended the run */
     _Atomic uint32_t barrier_count, barrier_turn;
 };
 

@@ -12,22 +12,13 @@ int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fa
     if (config->link.pause && !(config->link.lossless_classes & 1))
         fab_problems_add(problems, "link.pause.lossless_classes: found %u, but the one data class is class 0 (bit 1)",
                          config->link.lossless_classes);
-    if (!config->link.pause && fab_threshold_share(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
-        fab_problems_add(problems, "switch.ethernet: buffer_bytes times dynamic_alpha is %" PRId64
+    if (!config->link.pause &&
+        fab_threshold_share(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
+        fab_problems_add(problems,
+                         "switch.ethernet: buffer_bytes times dynamic_alpha is %" PRId64
                          ", but a queue must hold two frames of %" PRId64 " bytes",
                          fab_threshold_share(config->buffer_bytes, config->alpha_q16), config->wire_max_bytes);
-    for (uint32_t s = 0; config->link.pause && s < net->slot_count; s++) {
-        const fab_node_t *node = &net->nodes[s];
-        if (!node->is_switch || !node->port_count)
-            continue;
-        const int64_t headroom = fab_threshold_headroom(config, net, node);
-        const int64_t least = 2 * (int64_t)node->port_count * config->wire_max_bytes;
-        if (headroom + least > config->buffer_bytes)
-            fab_problems_add(problems,
-                             "switch %u: buffer_bytes is %" PRId64 ", but its %u ports need %" PRId64
-                             " for headroom and %" PRId64 " for two frames each",
-                             node->index, config->buffer_bytes, node->port_count, headroom, least);
-    }
+    fab_threshold_check_headroom(config, net, config->link.pause, problems);
     return problems->count > before ? FAB_E_CONFIG : FAB_OK;
 }
 
@@ -50,7 +41,8 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         if (!config->link.pause) {
             /* calm: with every queue up to c, c + a frame <= alpha (B - ports c) holds with half to spare */
             const int64_t calm = (fab_threshold_share(config->buffer_bytes, config->alpha_q16) << 16) /
-                                     (2 * ((1 << 16) + config->alpha_q16 * ports)) - config->wire_max_bytes;
+                                     (2 * ((1 << 16) + config->alpha_q16 * ports)) -
+                                 config->wire_max_bytes;
             buffer->calm_bytes = fab_max_i64(calm, 0);
             for (uint32_t p = 0; p < node->port_count; p++) {
                 const uint32_t l = net->out_link[node->first_link + p];
@@ -114,7 +106,8 @@ static void add_up(fab_buffer_t *self, const fab_fabric_t *fabric, const fab_nod
 static bool is_tight(const fab_switch_config_t *config, const fab_buffer_t *self, const fab_node_t *node, int64_t used)
 {
     const int64_t calm = self->calm_bytes * node->port_count + config->wire_max_bytes;
-    return fab_threshold_share(config->buffer_bytes - used - calm, config->alpha_q16) < self->calm_bytes + 2 * config->wire_max_bytes;
+    return fab_threshold_share(config->buffer_bytes - used - calm, config->alpha_q16) <
+           self->calm_bytes + 2 * config->wire_max_bytes;
 }
 
 bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
@@ -127,7 +120,8 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
     if (!self->tight && since_ps < (INT64_C(1) << 27)) {
         const int64_t most = self->seen_bytes + node->port_count * config->wire_max_bytes +
                              (int64_t)((uint64_t)since_ps * self->in_bytes_per_ps_q32 >> 32);
-        if (queue + bytes <= fab_threshold_share(config->buffer_bytes - most, config->alpha_q16) && !is_tight(config, self, node, most))
+        if (queue + bytes <= fab_threshold_share(config->buffer_bytes - most, config->alpha_q16) &&
+            !is_tight(config, self, node, most))
             return true;
     }
     add_up(self, fabric, node, now_ps);
@@ -137,8 +131,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
         for (uint32_t p = 0; p < node->port_count; p++) {
             const uint32_t other = net->out_link[node->first_link + p];
             const fab_port_t *port = &fabric->ports[other];
-            fabric->links[other].calm_ps =
-                tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
+            fabric->links[other].calm_ps = tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
         }
     }
     return queue + bytes <= fab_threshold_share(config->buffer_bytes - self->seen_bytes, config->alpha_q16);

@@ -36,9 +36,8 @@ FAB_INLINE void fab_buffer_watch(fab_buffer_t *self, const fab_fabric_t *fabric,
 {
     const uint32_t l = fabric->net->out_link[node->first_link + port];
     const fab_link_t *link = &fabric->links[l];
-    self->release_ps[port] = fabric->ports[l].cursor != link->visible
-                                 ? fab_queue_departure_ps(link, &fabric->ports[l])
-                                 : FAB_NEVER;
+    self->release_ps[port] =
+        fabric->ports[l].cursor != link->visible ? fab_queue_departure_ps(link, &fabric->ports[l]) : FAB_NEVER;
 }
 
 /* Takes one departed packet out of the counts. */

@@ -21,9 +21,9 @@ typedef struct {
 typedef struct {
     class_queue_t queues[QUEUES];
     fab_turns_t turns;
-    int64_t wake_ps;   /* the port's next turn */
-    uint32_t offered;  /* packets that came for it: numbers its random draws */
-    uint8_t paused;    /* bit set of data classes */
+    int64_t wake_ps;  /* the port's next turn */
+    uint32_t offered; /* packets that came for it: numbers its random draws */
+    uint8_t paused;   /* bit set of data classes */
 } class_port_t;
 
 struct fab_class_switch {
@@ -65,19 +65,9 @@ int fab_classes_check(const fab_switch_config_t *config, const fab_net_t *net, f
 {
     const int32_t before = problems->count;
     if (!config->control_priority)
-        fab_problems_add(problems, "switch.ethernet.data_class_count: several data classes need transport.control_priority = 1");
-    for (uint32_t s = 0; s < net->slot_count; s++) {
-        const fab_node_t *node = &net->nodes[s];
-        if (!node->is_switch || !node->port_count)
-            continue;
-        const int64_t headroom = lossless_count(config) * fab_threshold_headroom(config, net, node);
-        const int64_t least = 2 * (int64_t)(node->port_count * config->data_class_count) * config->wire_max_bytes;
-        if (headroom + least > config->buffer_bytes)
-            fab_problems_add(problems,
-                             "switch %u: buffer_bytes is %" PRId64 ", but %u ports with %" PRId64 " classes need %" PRId64
-                             " for headroom and %" PRId64 " for two frames each",
-                             node->index, config->buffer_bytes, node->port_count, config->data_class_count, headroom, least);
-    }
+        fab_problems_add(problems,
+                         "switch.ethernet.data_class_count: several data classes need transport.control_priority = 1");
+    fab_threshold_check_headroom(config, net, lossless_count(config), problems);
     return problems->count > before ? FAB_E_CONFIG : FAB_OK;
 }
 
@@ -160,7 +150,10 @@ static bool grow(fab_worker_t *worker, class_queue_t *q)
     return true;
 }
 
-static uint32_t out_link(const visit_t *v, uint32_t port) { return v->fabric->net->out_link[v->node->first_link + port]; }
+static uint32_t out_link(const visit_t *v, uint32_t port)
+{
+    return v->fabric->net->out_link[v->node->first_link + port];
+}
 
 /* The data classes of a port that have something to send and may. */
 static uint32_t waiting(const visit_t *v, const class_port_t *port)
@@ -283,7 +276,8 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
         return;
     }
     const fab_rule_t *rule = &v->switches->route->rules[v->node->index];
-    const uint32_t out_port = fab_route_port(v->switches->route, rule, packet->dst, packet->entropy), l = out_link(v, out_port);
+    const uint32_t out_port = fab_route_port(v->switches->route, rule, packet->dst, packet->entropy),
+                   l = out_link(v, out_port);
     const fab_link_t *link = &v->fabric->links[l];
     fab_port_t *stats = &v->fabric->ports[l];
     class_port_t *port = &v->self->ports[out_port];
@@ -301,7 +295,8 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
     *slot = *packet;
     q->from[q->tail & q->mask] = (uint16_t)in_port;
     stats->max_backlog_ps = fab_max_i64(stats->max_backlog_ps, q->wire_ps);
-    if (!control && !(packet->psn_flags & FAB_FLAG_CE) && fab_threshold_marks(v->fabric->seed, stats, entry, q->wire_ps)) {
+    if (!control && !(packet->psn_flags & FAB_FLAG_CE) &&
+        fab_threshold_marks(v->fabric->seed, stats, entry, q->wire_ps)) {
         slot->psn_flags |= FAB_FLAG_CE;
         stats->marks++;
     }
@@ -330,8 +325,8 @@ static void serve(const visit_t *v, uint32_t out_port, int64_t now_ps)
         for (uint32_t d = 0; d < v->config->data_class_count; d++)
             if (set >> d & 1)
                 head_bytes[d] = port->queues[d].ring[port->queues[d].head & port->queues[d].mask].bytes;
-        c = fab_classes_pick(&port->turns, v->config->arbitration, (uint32_t)v->config->data_class_count, set, head_bytes,
-                             (int32_t)v->config->wire_max_bytes);
+        c = fab_classes_pick(&port->turns, v->config->arbitration, (uint32_t)v->config->data_class_count, set,
+                             head_bytes, (int32_t)v->config->wire_max_bytes);
     }
     class_queue_t *q = &port->queues[c];
     const fab_packet_t packet = q->ring[q->head & q->mask];

@@ -6,22 +6,30 @@
  * first (`calm`): below them the answer cannot depend on what the other ports hold. */
 #include "switch/switch.h"
 
-#include <stdlib.h>
-
 #include "link/queue.h"
 #include "switch/buffer.h"
 #include "switch/classes.h"
 #include "switch/merge.h"
 #include "switch/threshold.h"
 
-enum { BUFFER_BYTES, CUT_THROUGH, ECN, ECN_KMIN_BYTES, ECN_KMAX_BYTES, ECN_PMAX_PPM, DYNAMIC_ALPHA_PPM, DATA_CLASS_COUNT,
-       CLASS_ROUND_ROBIN };
+enum {
+    BUFFER_BYTES,
+    CUT_THROUGH,
+    ECN,
+    ECN_KMIN_BYTES,
+    ECN_KMAX_BYTES,
+    ECN_PMAX_PPM,
+    DYNAMIC_ALPHA_PPM,
+    DATA_CLASS_COUNT,
+    CLASS_ROUND_ROBIN
+};
 
 static const fab_param_t params[] = {
     {"buffer_bytes", "bytes", 32 << 20, 1 << 14, INT64_C(1) << 32, "packet buffer that all ports share",
      "16 to 64 MB: Trident, Tomahawk and Spectrum class data sheets"},
     {"cut_through", "", 0, 0, 1,
-     "1: a packet is sent on while it still arrives, if no output of the switch is faster than its input; 0: store and forward",
+     "1: a packet is sent on while it still arrives, if no output of the switch is faster than its input; 0: store and "
+     "forward",
      ""},
     {"ecn", "", 1, 0, 1, "1: mark congestion experienced between kmin and kmax", "RFC 3168; DCQCN, SIGCOMM 2015"},
     {"ecn_kmin_bytes", "bytes", 400000, 0, INT64_C(1) << 32, "output queue below which nothing is marked",
@@ -32,7 +40,8 @@ static const fab_param_t params[] = {
     {"dynamic_alpha_ppm", "ppm", 1000000, 1000, 64000000,
      "a lossy output queue may hold this share of the buffer that is free",
      "Choudhury and Hahne, Dynamic queue length thresholds, ToN 1998"},
-    {"data_class_count", "", 1, 1, FAB_DATA_CLASSES_MAX, "data classes, each with its own queues, marking and pauses; `priority` of a trace chooses",
+    {"data_class_count", "", 1, 1, FAB_DATA_CLASSES_MAX,
+     "data classes, each with its own queues, marking and pauses; `priority` of a trace chooses",
      "IEEE 802.1Q has 8 priorities"},
     {"class_round_robin", "", 0, 0, 1, "1: data classes take turns by bytes; 0: the higher class always goes first",
      "deficit round robin: Shreedhar and Varghese, SIGCOMM 1995"},
@@ -71,7 +80,9 @@ static FAB_NOINLINE int64_t attend(const fab_switches_t *self, const fab_fabric_
         port->max_backlog_ps = backlog_ps;
     if (link->calm_ps < port->calm_limit_ps && !buffer->tight)
         link->calm_ps = (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
-    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) || !fab_threshold_marks(fabric->seed, port, link->tail + (uint32_t)port->packets_before, backlog_ps))
+    const uint32_t entry = link->tail + (uint32_t)port->packets_before; /* packets this link was handed before */
+    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) ||
+        !fab_threshold_marks(fabric->seed, port, entry, backlog_ps))
         return 0;
     port->marks++;
     return FAB_FLAG_CE;
@@ -107,10 +118,11 @@ FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int6
 }
 
 /* How a fabric's queues are ordered: what the loop over packets is instantiated for. */
-typedef enum { PLAIN_STORING, PLAIN, CLASSES, PAUSES, PAUSES_AND_CLASSES } order_t;
+typedef enum { PLAIN_STORING, PLAIN, CONTROL_FIRST, PAUSES, PAUSES_CONTROL_FIRST } order_t;
 
 /* Makes room on an output link, and brings its counts up to now: out of line, it is rare. */
-static FAB_NOINLINE void settle(fab_buffer_t *buffer, fab_worker_t *worker, fab_link_t *link, fab_port_t *port, int64_t now_ps)
+static FAB_NOINLINE void settle(fab_buffer_t *buffer, fab_worker_t *worker, fab_link_t *link, fab_port_t *port,
+                                int64_t now_ps)
 {
     fab_buffer_release(buffer, link, port, now_ps);
     fab_queue_room(worker, link, port);
@@ -140,7 +152,8 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
             return;
     }
     const bool counted = order >= PAUSES && !control;
-    if (counted && !fab_buffer_admit_input(v->self->config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
+    if (counted &&
+        !fab_buffer_admit_input(v->self->config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
         port->drops++;
         return;
     }
@@ -153,7 +166,8 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
             fab_buffer_release(buffer, link, port, now_ps);
         if (FAB_UNLIKELY(link->tail - port->cursor > link->mask || link->tail - link->head > link->mask))
             settle(buffer, v->worker, link, port, now_ps);
-        fab_queue_push(v->worker, fabric, l, link, port, packet, (uint32_t)flags, counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, now_ps);
+        fab_queue_push(v->worker, fabric, l, link, port, packet, (uint32_t)flags,
+                       counted ? (uint16_t)in_port : FAB_FROM_NOWHERE, now_ps);
     }
     if (order >= PAUSES && FAB_UNLIKELY(buffer->paused_count))
         fab_buffer_watch(buffer, fabric, v->node, out_port);
@@ -183,7 +197,7 @@ FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t le
 }
 
 FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
-                                  uint32_t slot, int64_t base_ps, int64_t until_ps, const order_t order)
+                               uint32_t slot, int64_t base_ps, int64_t until_ps, const order_t order)
 {
     const fab_node_t *node = &fabric->net->nodes[slot];
     const visit_t v = {
@@ -225,10 +239,11 @@ static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab
     if (config->data_class_count > 1)
         return fab_classes_visit(self, fabric, worker, slot, base_ps, until_ps);
     if (config->link.pause)
-        return config->control_priority ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_AND_CLASSES)
-                                        : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES);
+        return config->control_priority
+                   ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_CONTROL_FIRST)
+                   : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES);
     if (config->control_priority)
-        return visit_order(self, fabric, worker, slot, base_ps, until_ps, CLASSES);
+        return visit_order(self, fabric, worker, slot, base_ps, until_ps, CONTROL_FIRST);
     return config->cut_through ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN)
                                : visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN_STORING);
 }

@@ -13,11 +13,11 @@ typedef struct {
     uint64_t *tree;       /* tree[1] is the winner; leaves at `leaves` */
     const uint16_t *port; /* of a leaf */
     uint32_t leaves;
-    uint32_t leaf;        /* of the last winner */
+    uint32_t leaf; /* of the last winner */
     uint32_t active;
-    uint32_t levels;      /* log2 of leaves */
+    uint32_t levels; /* log2 of leaves */
     int64_t base_ps, until_ps;
-    int64_t idle_ps;      /* earliest arrival on the ports that are not in the tree */
+    int64_t idle_ps; /* earliest arrival on the ports that are not in the tree */
 } fab_merge_t;
 
 FAB_INLINE uint64_t fab_merge_key(const fab_merge_t *self, int64_t when_ps, uint32_t leaf)
@@ -41,8 +41,14 @@ FAB_INLINE void fab_merge_start(fab_merge_t *self, fab_worker_t *worker, const i
     uint32_t leaves = 1, levels = 0;
     for (; leaves < active; leaves *= 2)
         levels++;
-    *self = (fab_merge_t){.tree = worker->tree, .port = port, .leaves = leaves, .levels = levels, .active = active, .base_ps = base_ps,
-                          .until_ps = until_ps, .idle_ps = idle_ps};
+    *self = (fab_merge_t){.tree = worker->tree,
+                          .port = port,
+                          .leaves = leaves,
+                          .levels = levels,
+                          .active = active,
+                          .base_ps = base_ps,
+                          .until_ps = until_ps,
+                          .idle_ps = idle_ps};
     uint64_t *tree = self->tree;
     for (uint32_t i = 0; i < active; i++)
         tree[leaves + i] = fab_merge_key(self, heads[port[i]], i);

@@ -13,9 +13,9 @@ typedef struct {
     bool cut_through;
     bool ecn;
     int64_t ecn_kmin_bytes, ecn_kmax_bytes, ecn_pmax_ppm;
-    int64_t alpha_q16;          /* dynamic threshold of an output queue of a lossy fabric */
-    int64_t wire_max_bytes;     /* the largest frame there can be */
-    bool control_priority;      /* control packets overtake data */
+    int64_t alpha_q16;      /* dynamic threshold of an output queue of a lossy fabric */
+    int64_t wire_max_bytes; /* the largest frame there can be */
+    bool control_priority;  /* control packets overtake data */
     int64_t data_class_count;
     fab_arbitration_t arbitration; /* among data classes */
     fab_link_config_t link;
@@ -23,25 +23,25 @@ typedef struct {
 
 /* The buffer of one switch in a run. */
 typedef struct {
-    int64_t used_bytes;         /* of counted packets; lags behind departures unless an input is paused */
-    int64_t shared_bytes;       /* the buffer less all headroom */
-    int64_t calm_bytes;         /* an input up to this cannot be above its XOFF level, whatever the others do */
-    int64_t calm_queue_ps;      /* lossy: the same in time of the fastest output wire; FAB_NEVER when lossless */
-    int64_t *in_bytes;          /* [port] lags like used_bytes */
-    int64_t *level_bytes;       /* [port] in_bytes when XOFF was sent */
-    int64_t *headroom_bytes;    /* [port] */
-    int64_t *release_ps;        /* [port] next departure, kept while an input is paused */
-    uint8_t *in_paused;         /* [port] */
+    int64_t used_bytes;      /* of counted packets; lags behind departures unless an input is paused */
+    int64_t shared_bytes;    /* the buffer less all headroom */
+    int64_t calm_bytes;      /* an input up to this cannot be above its XOFF level, whatever the others do */
+    int64_t calm_queue_ps;   /* lossy: the same in time of the fastest output wire; FAB_NEVER when lossless */
+    int64_t *in_bytes;       /* [port] lags like used_bytes */
+    int64_t *level_bytes;    /* [port] in_bytes when XOFF was sent */
+    int64_t *headroom_bytes; /* [port] */
+    int64_t *release_ps;     /* [port] next departure, kept while an input is paused */
+    uint8_t *in_paused;      /* [port] */
     uint32_t paused_count;
-    bool tight;                 /* a lossy switch so full that every queue must be looked at */
-    int64_t seen_ps, seen_bytes; /* lossy: when the whole buffer was last added up, and what was in it */
+    bool tight;                   /* a lossy switch so full that every queue must be looked at */
+    int64_t seen_ps, seen_bytes;  /* lossy: when the whole buffer was last added up, and what was in it */
     uint64_t in_bytes_per_ps_q32; /* lossy: the most that can come in */
 } fab_buffer_t;
 
 typedef struct {
     const fab_switch_config_t *config;
     const fab_route_t *route;
-    fab_buffer_t *buffers;      /* [switch_count] with one data class */
+    fab_buffer_t *buffers;                    /* [switch_count] with one data class */
     struct fab_class_switch **class_switches; /* [switch_count] with several */
     uint32_t count;
 } fab_switches_t;

@@ -40,7 +40,8 @@ static inline bool fab_threshold_marks(uint64_t seed, const fab_port_t *port, ui
 
 /* What may still arrive at an input after its XOFF was decided: the pause frame waits for a frame under way, travels, the
  * sender ends a frame, and the wire empties (IEEE 802.1Qbb Annex O). */
-static inline int64_t fab_threshold_headroom_of_port(const fab_switch_config_t *config, const fab_net_t *net, uint32_t in_link)
+static inline int64_t fab_threshold_headroom_of_port(const fab_switch_config_t *config, const fab_net_t *net,
+                                                     uint32_t in_link)
 {
     if (config->link.headroom_bytes)
         return config->link.headroom_bytes;
@@ -50,12 +51,17 @@ static inline int64_t fab_threshold_headroom_of_port(const fab_switch_config_t *
     return fab_wire_bytes(wire_ps, q16) + 4 * config->wire_max_bytes + 2 * FAB_PAUSE_FRAME_BYTES;
 }
 
-static inline int64_t fab_threshold_headroom(const fab_switch_config_t *config, const fab_net_t *net, const fab_node_t *node)
+static inline int64_t fab_threshold_headroom(const fab_switch_config_t *config, const fab_net_t *net,
+                                             const fab_node_t *node)
 {
     int64_t sum = 0;
     for (uint32_t p = 0; p < node->port_count; p++)
         sum += fab_threshold_headroom_of_port(config, net, node->first_link + p);
     return sum;
 }
+
+/* Checks that every switch's buffer holds the headroom of its lossless classes and two frames a port and class. */
+void fab_threshold_check_headroom(const fab_switch_config_t *config, const fab_net_t *net, int64_t lossless_count,
+                                  fab_problems_t *problems);
 
 #endif

@@ -10,25 +10,35 @@
 #define US INT64_C(1000000)
 
 static const fab_param_t params[] = {
-    {"mtu_bytes", "bytes", 4096, 256, 16384, "payload of a full packet", "InfiniBand spec: 256 to 4096; more for other fabrics"},
+    {"mtu_bytes", "bytes", 4096, 256, 16384, "payload of a full packet",
+     "InfiniBand spec: 256 to 4096; more for other fabrics"},
     {"header_bytes", "bytes", 82, 20, 1024, "what a packet takes on the wire beside its payload, with preamble and gap",
      "Ethernet 38, IPv4 20, UDP 8, BTH 12, ICRC 4: RoCEv2 (IPv6: 102)"},
-    {"first_header_bytes", "bytes", 16, 0, 1024, "the same, more in the first packet of a message", "RETH of an RDMA write: 16"},
-    {"min_wire_bytes", "bytes", 84, 20, 1024, "the least that a packet takes on the wire", "64-byte Ethernet frame, preamble 8, gap 12"},
+    {"first_header_bytes", "bytes", 16, 0, 1024, "the same, more in the first packet of a message",
+     "RETH of an RDMA write: 16"},
+    {"min_wire_bytes", "bytes", 84, 20, 1024, "the least that a packet takes on the wire",
+     "64-byte Ethernet frame, preamble 8, gap 12"},
     {"ack_bytes", "bytes", 86, 20, 1024, "an acknowledgement on the wire", "header and AETH 4"},
-    {"cnp_bytes", "bytes", 98, 20, 1024, "a congestion notification on the wire", "header and 16 reserved: RoCEv2 annex A17"},
-    {"ack_every_count", "packets", 1, 1, 1024, "packets an acknowledgement covers; the last of a message is always acknowledged", ""},
+    {"cnp_bytes", "bytes", 98, 20, 1024, "a congestion notification on the wire",
+     "header and 16 reserved: RoCEv2 annex A17"},
+    {"ack_every_count", "packets", 1, 1, 1024,
+     "packets an acknowledgement covers; the last of a message is always acknowledged", ""},
     {"rto_ps", "ps", 67109 * US, US, 10000000 * US, "time without progress after which a sender goes back",
      "4.096 us * 2^14: InfiniBand local ACK timeout 14, perftest's default"},
     {"nak_interval_ps", "ps", 500 * US, US, 10000000 * US, "a NAK for the same packet is repeated after this long",
      "500 us: HPCC's simulator"},
-    {"retry_limit_count", "", 7, 0, 1000000, "time-outs in a row after which a connection gives up", "7: InfiniBand spec"},
-    {"window_bytes", "bytes", 0, 0, INT64_C(1) << 40, "bytes a connection may have under way; 0: no limit", "RoCEv2 NICs have none"},
-    {"cnp_interval_ps", "ps", 50 * US, 0, 1000000 * US, "a connection's receiver sends at most one congestion notification in this time",
+    {"retry_limit_count", "", 7, 0, 1000000, "time-outs in a row after which a connection gives up",
+     "7: InfiniBand spec"},
+    {"window_bytes", "bytes", 0, 0, INT64_C(1) << 40, "bytes a connection may have under way; 0: no limit",
+     "RoCEv2 NICs have none"},
+    {"cnp_interval_ps", "ps", 50 * US, 0, 1000000 * US,
+     "a connection's receiver sends at most one congestion notification in this time",
      "50 us: DCQCN, SIGCOMM 2015; 0: one a marked packet"},
-    {"control_priority", "", 1, 0, 1, "1: acknowledgements and notifications travel in a class before data; 0: with data",
+    {"control_priority", "", 1, 0, 1,
+     "1: acknowledgements and notifications travel in a class before data; 0: with data",
      "CNP class: DCQCN, SIGCOMM 2015, section 5"},
-    {"reorder_count", "packets", 1024, 64, 8192, "packets a receiver keeps that came before a missing one; with spraying only",
+    {"reorder_count", "packets", 1024, 64, 8192,
+     "packets a receiver keeps that came before a missing one; with spraying only",
      "no RoCE NIC documents one: a window of 4 MB at 4096"},
     FAB_PARAM_END,
 };
@@ -38,7 +48,8 @@ static void configure(const int64_t *v, fab_transport_config_t *config_out)
     for (int32_t i = 0; params[i].name; i++)
         config_out->values[i] = v[i];
     config_out->wire_max_bytes = v[ROCE_MTU_BYTES] + v[ROCE_HEADER_BYTES] + v[ROCE_FIRST_HEADER_BYTES];
-    config_out->wire_max_bytes = fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[ROCE_ACK_BYTES], v[ROCE_CNP_BYTES]));
+    config_out->wire_max_bytes =
+        fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[ROCE_ACK_BYTES], v[ROCE_CNP_BYTES]));
     config_out->control_priority = v[ROCE_CONTROL_PRIORITY];
 }
 
@@ -71,7 +82,8 @@ FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx
         .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
         .dst = rx->src,
         .qpn = rx->sender_qpn,
-        .bytes = (uint16_t)(kind == FAB_CNP ? self->config->values[ROCE_CNP_BYTES] : self->config->values[ROCE_ACK_BYTES]),
+        .bytes =
+            (uint16_t)(kind == FAB_CNP ? self->config->values[ROCE_CNP_BYTES] : self->config->values[ROCE_ACK_BYTES]),
         .entropy = rx->entropy,
     };
     emit(self, worker, out, packet, now_ps);
@@ -213,13 +225,14 @@ static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *hos
 }
 
 /* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
-static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_tx_t *tx, uint64_t una,
-                            int64_t now_ps)
+static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_tx_t *tx,
+                            uint64_t una, int64_t now_ps)
 {
     while (tx->head_end_psn <= una) {
         const fab_cookie_t cookie = tx->messages[tx->message_head++ & tx->message_mask].cookie;
-        tx->head_end_psn = tx->message_head == tx->message_tail ? UINT64_MAX
-                                                                : tx->messages[tx->message_head & tx->message_mask].end_psn;
+        tx->head_end_psn = tx->message_head == tx->message_tail
+                               ? UINT64_MAX
+                               : tx->messages[tx->message_head & tx->message_mask].end_psn;
         self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
     }
     if (tx->message_head == tx->message_tail) { /* the next one posted is found from here */
@@ -232,8 +245,8 @@ static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_
 }
 
 /* Everything before `una` has arrived. */
-FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, uint64_t una,
-                            int64_t now_ps)
+FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn,
+                            uint64_t una, int64_t now_ps)
 {
     fab_host_t *host = &self->hosts[host_index];
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
@@ -290,7 +303,8 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
 }
 
 /* Carries out a pause frame for some data classes. */
-static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, bool pause, uint8_t classes, int64_t now_ps)
+static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, bool pause, uint8_t classes,
+                 int64_t now_ps)
 {
     fab_link_t *link = &self->fabric->links[host->out_link];
     fab_port_t *port = &self->fabric->ports[host->out_link];
@@ -319,7 +333,8 @@ static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
         host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
 }
 
-static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet, int64_t now_ps)
+static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
+                    int64_t now_ps)
 {
     fab_host_t *host = &self->hosts[host_index];
     const uint32_t kind = fab_packet_kind(packet);

@@ -22,14 +22,16 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
     fab_transport_t *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
-    *self = (fab_transport_t){.config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
+    *self = (fab_transport_t){
+        .config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
     self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1;
     self->spray = config->reorder;
-    self->full_bytes = fab_max_i64(((config->values[ROCE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[ROCE_HEADER_BYTES],
-                                   config->values[ROCE_MIN_WIRE_BYTES]);
+    self->full_bytes =
+        fab_max_i64(((config->values[ROCE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[ROCE_HEADER_BYTES],
+                    config->values[ROCE_MIN_WIRE_BYTES]);
     const int64_t window = config->values[ROCE_WINDOW_BYTES];
-    self->window_packets = window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES])
-                                  : UINT64_C(1) << (FAB_PSN_BITS - 1);
+    self->window_packets =
+        window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES]) : UINT64_C(1) << (FAB_PSN_BITS - 1);
     if (self->window_packets > UINT64_C(1) << (FAB_PSN_BITS - 1))
         self->window_packets = UINT64_C(1) << (FAB_PSN_BITS - 1); /* more could not be told apart */
     self->hosts = aligned_alloc(FAB_CACHE_LINE, net->host_count * sizeof *self->hosts);
@@ -223,4 +225,3 @@ bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t h
     }
     return ended;
 }
-

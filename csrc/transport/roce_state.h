@@ -7,9 +7,20 @@
 #include "transport/transport.h"
 
 enum {
-    ROCE_MTU_BYTES, ROCE_HEADER_BYTES, ROCE_FIRST_HEADER_BYTES, ROCE_MIN_WIRE_BYTES, ROCE_ACK_BYTES, ROCE_CNP_BYTES,
-    ROCE_ACK_EVERY_COUNT, ROCE_RTO_PS, ROCE_NAK_INTERVAL_PS, ROCE_RETRY_LIMIT_COUNT, ROCE_WINDOW_BYTES,
-    ROCE_CNP_INTERVAL_PS, ROCE_CONTROL_PRIORITY, ROCE_REORDER_COUNT
+    ROCE_MTU_BYTES,
+    ROCE_HEADER_BYTES,
+    ROCE_FIRST_HEADER_BYTES,
+    ROCE_MIN_WIRE_BYTES,
+    ROCE_ACK_BYTES,
+    ROCE_CNP_BYTES,
+    ROCE_ACK_EVERY_COUNT,
+    ROCE_RTO_PS,
+    ROCE_NAK_INTERVAL_PS,
+    ROCE_RETRY_LIMIT_COUNT,
+    ROCE_WINDOW_BYTES,
+    ROCE_CNP_INTERVAL_PS,
+    ROCE_CONTROL_PRIORITY,
+    ROCE_REORDER_COUNT
 };
 
 #define TIMER_KIND_MASK (UINT64_C(0xff) << 56)
@@ -38,14 +49,14 @@ typedef struct {
     fab_message_t current;               /* the message of next_psn, or the one that ends there */
     fab_message_t *messages;             /* ring of those not acknowledged */
     uint32_t message_mask, message_head, message_tail, message_at;
-    uint32_t next_ready;                 /* in the NIC's line */
+    uint32_t next_ready; /* in the NIC's line */
     uint16_t dst, receiver_qpn, entropy;
     bool in_line, rto_armed;
     uint8_t data_class;
-    int64_t progress_ps;                 /* last acknowledgement, for the time-out */
+    int64_t progress_ps; /* last acknowledgement, for the time-out */
     int32_t retries;
     uint32_t mail_at;
-    fab_mail_t *mail;                    /* chunk being filled */
+    fab_mail_t *mail; /* chunk being filled */
     fab_cc_state_t cc;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_tx_t;
 
@@ -53,8 +64,8 @@ typedef struct {
 typedef struct {
     uint64_t expected_psn;
     int64_t cnp_at_ps, nak_at_ps;
-    fab_mail_t *mail;      /* chunk being read */
-    uint64_t *early;       /* bits of packets that came early, then bits of those that end a message */
+    fab_mail_t *mail; /* chunk being read */
+    uint64_t *early;  /* bits of packets that came early, then bits of those that end a message */
     uint32_t mail_at, unanswered;
     uint16_t src, sender_qpn, entropy;
     uint32_t early_count;
@@ -77,13 +88,13 @@ struct fab_transport {
     const fab_fabric_t *fabric;
     const fab_connections_t *connections;
     fab_user_t user;
-    fab_host_t *hosts;   /* [host_count] */
-    fab_tx_t *tx;        /* [connection count] by source host */
-    fab_rx_t *rx;        /* [connection count] by destination host */
+    fab_host_t *hosts;       /* [host_count] */
+    fab_tx_t *tx;            /* [connection count] by source host */
+    fab_rx_t *rx;            /* [connection count] by destination host */
     fab_mail_t **first_mail; /* [connection count] by the rx index; written once by the sender */
     uint64_t window_packets;
-    int64_t full_bytes;  /* of a full packet on the wire that is not the first of its message */
-    bool ordered;        /* links can be paused or overtaken */
+    int64_t full_bytes; /* of a full packet on the wire that is not the first of its message */
+    bool ordered;       /* links can be paused or overtaken */
     bool spray;
 };
 

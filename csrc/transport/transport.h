@@ -13,7 +13,7 @@
 
 /* What a message means to the user of the transport. */
 typedef struct {
-    uint32_t instance;      /* the receiver's */
+    uint32_t instance; /* the receiver's */
     uint32_t step;
     uint32_t from_instance; /* the sender's */
 } fab_cookie_t;

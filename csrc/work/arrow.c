@@ -7,8 +7,19 @@
 #include "work/arrow_abi.h"
 
 enum {
-    COL_ID, COL_KIND, COL_RANKS, COL_PEER, COL_BYTES, COL_SPLITS, COL_DURATION, COL_DELAY, COL_STREAM, COL_AFTER, COL_TAG,
-    COL_PRIORITY, COL_COUNT
+    COL_ID,
+    COL_KIND,
+    COL_RANKS,
+    COL_PEER,
+    COL_BYTES,
+    COL_SPLITS,
+    COL_DURATION,
+    COL_DELAY,
+    COL_STREAM,
+    COL_AFTER,
+    COL_TAG,
+    COL_PRIORITY,
+    COL_COUNT
 };
 
 typedef struct {
@@ -19,10 +30,9 @@ typedef struct {
 } column_t;
 
 static const column_t columns[COL_COUNT] = {
-    {"id", "l", NULL, 8},          {"kind", "c", NULL, 1},     {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
-    {"bytes", "l", NULL, 8},       {"splits", "+l", "l", 8},   {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
-    {"stream", "i", NULL, 4},      {"after", "+l", "l", 8},    {"tag", "l", NULL, 8},
-    {"priority", "c", NULL, 1},
+    {"id", "l", NULL, 8},     {"kind", "c", NULL, 1},   {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
+    {"bytes", "l", NULL, 8},  {"splits", "+l", "l", 8}, {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
+    {"stream", "i", NULL, 4}, {"after", "+l", "l", 8},  {"tag", "l", NULL, 8},         {"priority", "c", NULL, 1},
 };
 
 typedef struct {
@@ -55,7 +65,8 @@ static bool append(bytes_t *self, const void *data, size_t bytes)
 static void check_schema(const struct ArrowSchema *schema, fab_problems_t *problems)
 {
     if (strcmp(schema->format, "+s") != 0 || schema->n_children != COL_COUNT) {
-        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d", schema->n_children, COL_COUNT);
+        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d", schema->n_children,
+                         COL_COUNT);
         return;
     }
     for (int c = 0; c < COL_COUNT; c++) {
@@ -63,9 +74,9 @@ static void check_schema(const struct ArrowSchema *schema, fab_problems_t *probl
         const bool list = columns[c].item != NULL;
         if (strcmp(child->name, columns[c].name) != 0 || strcmp(child->format, columns[c].format) != 0 ||
             (list && (child->n_children != 1 || strcmp(child->children[0]->format, columns[c].item) != 0)))
-            fab_problems_add(problems, "column %d: found %s of type %s%s, allowed %s of type %s%s", c, child->name, child->format,
-                             list && child->n_children ? child->children[0]->format : "", columns[c].name, columns[c].format,
-                             list ? columns[c].item : "");
+            fab_problems_add(problems, "column %d: found %s of type %s%s, allowed %s of type %s%s", c, child->name,
+                             child->format, list && child->n_children ? child->children[0]->format : "",
+                             columns[c].name, columns[c].format, list ? columns[c].item : "");
     }
 }
 
@@ -107,7 +118,8 @@ static int take_column(gathered_t *to, int c, const struct ArrowArray *array, in
     for (int64_t i = 0; i < rows; i++)
         own[i] = (int32_t)(own[i] + shift);
     const size_t count = (size_t)(offsets[rows] - offsets[0]);
-    const char *data = count ? (const char *)items->buffers[1] + (size_t)(items->offset + offsets[0]) * columns[c].bytes : NULL;
+    const char *data =
+        count ? (const char *)items->buffers[1] + (size_t)(items->offset + offsets[0]) * columns[c].bytes : NULL;
     return append(&to->values[c], data, count * columns[c].bytes) ? FAB_OK : FAB_E_MEMORY;
 }
 

@@ -27,7 +27,10 @@ static int compare_ends(const void *a, const void *b)
     return x->instance < y->instance ? -1 : x->instance > y->instance;
 }
 
-static bool same_flow(const end_t *a, const end_t *b) { return a->src == b->src && a->dst == b->dst && a->tag == b->tag; }
+static bool same_flow(const end_t *a, const end_t *b)
+{
+    return a->src == b->src && a->dst == b->dst && a->tag == b->tag;
+}
 
 typedef struct {
     uint16_t src, dst; /* hosts */
@@ -81,30 +84,36 @@ static void emit_peer(void *context, uint32_t position)
     add_edge(self, self->src, self->program->rank_host[rank], self->lane, self->data_class);
 }
 
-static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count, fab_problems_t *problems)
+static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count,
+                      fab_problems_t *problems)
 {
     end_t *sends = ends, *recvs = ends + send_count;
     qsort(sends, send_count, sizeof *sends, compare_ends);
     qsort(recvs, recv_count, sizeof *recvs, compare_ends);
     uint32_t s = 0, r = 0;
     while (s < send_count || r < recv_count) {
-        const int order = s == send_count ? 1 : r == recv_count ? -1
-                          : same_flow(&sends[s], &recvs[r]) ? 0 : compare_ends(&sends[s], &recvs[r]);
+        const int order = s == send_count                   ? 1
+                          : r == recv_count                 ? -1
+                          : same_flow(&sends[s], &recvs[r]) ? 0
+                                                            : compare_ends(&sends[s], &recvs[r]);
         if (order == 0) {
             const fab_op_t *send = &self->ops[self->instance_op[sends[s].instance]];
             const fab_op_t *recv = &self->ops[self->instance_op[recvs[r].instance]];
             if (send->bytes != recv->bytes)
-                fab_problems_add(problems, "operation %" PRId64 ": recv of %" PRId64 " bytes from rank %u matches a send of %" PRId64
-                                 " bytes (operation %" PRId64 ")", recv->id, recv->bytes, recvs[r].src, send->bytes, send->id);
+                fab_problems_add(problems,
+                                 "operation %" PRId64 ": recv of %" PRId64
+                                 " bytes from rank %u matches a send of %" PRId64 " bytes (operation %" PRId64 ")",
+                                 recv->id, recv->bytes, recvs[r].src, send->bytes, send->id);
             self->match[sends[s].instance] = recvs[r].instance;
             self->match[recvs[r].instance] = sends[s].instance;
             s++, r++;
             continue;
         }
         const end_t *end = order < 0 ? &sends[s++] : &recvs[r++];
-        fab_problems_add(problems, "operation %" PRId64 ": the %s from rank %u to rank %u with tag %" PRId64 " has no matching %s",
-                         self->ops[self->instance_op[end->instance]].id, order < 0 ? "send" : "recv", end->src, end->dst,
-                         end->tag, order < 0 ? "recv" : "send");
+        fab_problems_add(
+            problems, "operation %" PRId64 ": the %s from rank %u to rank %u with tag %" PRId64 " has no matching %s",
+            self->ops[self->instance_op[end->instance]].id, order < 0 ? "send" : "recv", end->src, end->dst, end->tag,
+            order < 0 ? "recv" : "send");
     }
     return problems->count ? FAB_E_TRACE : FAB_OK;
 }
@@ -181,12 +190,14 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
             continue;
         if (!op->split_count) {
             uint64_t key = fab_keyed_mix((uint64_t)op->set << 32 | op->root);
-            key = fab_keyed_mix(key ^ ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
-                                       (uint32_t)op->stream) ^ (uint64_t)op->data_class << 40);
+            key = fab_keyed_mix(key ^
+                                ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
+                                 (uint32_t)op->stream) ^
+                                (uint64_t)op->data_class << 40);
             uint32_t *before = fab_map_at(&seen, key);
             if (*before != FAB_NONE && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
-                self->ops[*before].stream == op->stream && self->ops[*before].data_class == op->data_class && self->ops[*before].root == op->root &&
-                self->ops[*before].bytes >= self->sets[op->set].count)
+                self->ops[*before].stream == op->stream && self->ops[*before].data_class == op->data_class &&
+                self->ops[*before].root == op->root && self->ops[*before].bytes >= self->sets[op->set].count)
                 continue;
             *before = i;
         }
@@ -238,7 +249,8 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
     c->rx_qpn = malloc((n + 1) * sizeof *c->rx_qpn);
     uint32_t *fill = malloc((hosts + 1) * sizeof *fill);
     int code = FAB_E_MEMORY;
-    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->tx_class || !c->rx_src || !c->rx_qpn || !fill)
+    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->tx_class || !c->rx_src ||
+        !c->rx_qpn || !fill)
         goto out;
     self->memory_bytes += (int64_t)(n * 12 + hosts * 8);
     code = FAB_OK;
@@ -252,8 +264,8 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
     }
     for (uint32_t h = 0; h < hosts; h++) {
         if (c->tx_first[h + 1] > UINT16_MAX || c->rx_first[h + 1] > UINT16_MAX)
-            fab_problems_add(problems, "host %u has %u connections out and %u in, allowed %d each", h, c->tx_first[h + 1],
-                             c->rx_first[h + 1], UINT16_MAX);
+            fab_problems_add(problems, "host %u has %u connections out and %u in, allowed %d each", h,
+                             c->tx_first[h + 1], c->rx_first[h + 1], UINT16_MAX);
         c->tx_first[h + 1] += c->tx_first[h];
         c->rx_first[h + 1] += c->rx_first[h];
     }
@@ -308,7 +320,8 @@ int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
         const fab_op_t *op = &self->ops[self->instance_op[i]];
         if (op->kind != FAB_OP_SEND)
             continue;
-        const uint32_t src = fab_program_rank(self, i), dst = (uint32_t)self->peers[op->peer_first + i - op->first_instance];
+        const uint32_t src = fab_program_rank(self, i),
+                       dst = (uint32_t)self->peers[op->peer_first + i - op->first_instance];
         self->qpn[i] = src == dst ? FAB_NONE
                                   : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst],
                                                          (int32_t)self->qpn[i], op->data_class);

@@ -10,15 +10,18 @@
 enum { TIMER_START = 8, TIMER_END = 9, TIMER_STEP = 10, TIMER_LAUNCH = 11 };
 
 /* A user timer's key: kind, step and instance. */
-static uint64_t timer_key(uint64_t kind, uint64_t step, uint32_t instance) { return kind << 56 | step << 32 | instance; }
+static uint64_t timer_key(uint64_t kind, uint64_t step, uint32_t instance)
+{
+    return kind << 56 | step << 32 | instance;
+}
 
 typedef struct active {
     struct active *next; /* of the same host */
     uint32_t instance;
-    bool started, done;  /* done: by the algorithm; it ends when all that it sent is acknowledged */
-    uint32_t open;       /* messages sent and not acknowledged */
+    bool started, done; /* done: by the algorithm; it ends when all that it sent is acknowledged */
+    uint32_t open;      /* messages sent and not acknowledged */
     uint32_t early_count, early_capacity;
-    uint32_t *early;     /* steps that came before the start */
+    uint32_t *early; /* steps that came before the start */
     fab_coll_state_t state;
 } active_t;
 
@@ -26,11 +29,11 @@ struct fab_exec {
     const fab_program_t *program;
     const fab_transport_ops_t *transport;
     fab_transport_t *hosts;
-    uint32_t *wait;          /* [instance] how many are still to end before it */
-    int64_t *start_ps;       /* [instance] */
-    int64_t *end_ps;         /* [instance] */
-    int64_t *delivered_ps;   /* [instance] of recvs; NULL without sends */
-    active_t **active;       /* [host] collectives with a state */
+    uint32_t *wait;        /* [instance] how many are still to end before it */
+    int64_t *start_ps;     /* [instance] */
+    int64_t *end_ps;       /* [instance] */
+    int64_t *delivered_ps; /* [instance] of recvs; NULL without sends */
+    active_t **active;     /* [host] collectives with a state */
 };
 
 static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps);
@@ -71,9 +74,8 @@ static void end_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instan
     worker->done++;
     for (uint32_t i = program->after_first[o]; i < program->after_first[o + 1]; i++) {
         const fab_op_t *op = &program->ops[program->after_ops[i]];
-        const uint32_t position = op->set == program->ops[o].set
-                                      ? instance - program->ops[o].first_instance
-                                      : fab_program_position(program, op->set, rank);
+        const uint32_t position = op->set == program->ops[o].set ? instance - program->ops[o].first_instance
+                                                                 : fab_program_position(program, op->set, rank);
         if (position != FAB_NONE)
             waited(self, worker, op->first_instance + position, now_ps);
     }
@@ -104,7 +106,8 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
     const sender_t *s = context;
     const fab_program_t *program = s->exec->program;
     const uint32_t rank = program->ranks[program->sets[s->op->set].first + to_position];
-    const uint32_t qpn = fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class);
+    const uint32_t qpn =
+        fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class);
     if (qpn == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
         s->worker->error = FAB_E_INTERNAL;
         return;
@@ -168,7 +171,8 @@ enum { COLL_START, COLL_RECEIVED, COLL_ACKNOWLEDGED };
 
 /* Lets the algorithm act on one thing that happened at a rank. It has nothing more to do once it said so, and the
  * operation ends there with its last acknowledgement: what it sent may be overwritten only then. */
-static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_t *a, int what, uint32_t step, int64_t now_ps)
+static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_t *a, int what, uint32_t step,
+                  int64_t now_ps)
 {
     const uint32_t instance = a->instance;
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
@@ -249,9 +253,7 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
     case FAB_OP_COMPUTE:
         set_timer(self, worker, host, timer_key(TIMER_END, 0, instance), now_ps + op->duration_ps);
         break;
-    case FAB_OP_SEND:
-        start_send(self, worker, host, instance, now_ps);
-        break;
+    case FAB_OP_SEND: start_send(self, worker, host, instance, now_ps); break;
     case FAB_OP_RECV:
         if (self->delivered_ps[instance] >= 0)
             end_soon(self, worker, instance, now_ps);
@@ -302,18 +304,12 @@ static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t k
     fab_exec_t *self = context;
     const uint32_t instance = (uint32_t)key;
     switch (key >> 56) {
-    case TIMER_START:
-        start_instance(self, worker, instance, now_ps);
-        break;
-    case TIMER_END:
-        end_instance(self, worker, instance, now_ps);
-        break;
+    case TIMER_START: start_instance(self, worker, instance, now_ps); break;
+    case TIMER_END: end_instance(self, worker, instance, now_ps); break;
     case TIMER_STEP:
         coll_received(self, worker, host, instance, (uint32_t)(key >> 32) & ((1u << FAB_COLL_STEP_BITS) - 1), now_ps);
         break;
-    default:
-        launch(self, worker, host, instance, now_ps);
-        break;
+    default: launch(self, worker, host, instance, now_ps); break;
     }
 }
 
@@ -370,7 +366,10 @@ void fab_exec_begin(fab_exec_t *self, fab_worker_t *worker, uint32_t instance)
 
 int64_t fab_exec_start_ps(const fab_exec_t *self, uint32_t instance) { return self->start_ps[instance]; }
 int64_t fab_exec_end_ps(const fab_exec_t *self, uint32_t instance) { return self->end_ps[instance]; }
-int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance) { return self->delivered_ps[recv_instance]; }
+int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance)
+{
+    return self->delivered_ps[recv_instance];
+}
 
 int64_t fab_exec_memory_bytes(const fab_exec_t *self)
 {

@@ -8,19 +8,20 @@
 #include "work/map.h"
 
 static const char *const kind_names[FAB_OP_KINDS] = {
-    "compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier", "send", "recv",
+    "compute",   "all_reduce", "reduce_scatter", "all_gather", "all_to_all",
+    "broadcast", "reduce",     "barrier",        "send",       "recv",
 };
 
 static const fab_coll_ops_t *const algorithms[] = {
     &fab_coll_ring, &fab_coll_chain, &fab_coll_tree, &fab_coll_pairwise, &fab_coll_dissemination,
 };
 
-static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP_KINDS],
-                             const fab_setting_t *settings, int32_t setting_count, fab_problems_t *problems)
+static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP_KINDS], const fab_setting_t *settings,
+                             int32_t setting_count, fab_problems_t *problems)
 {
     static const char *const defaults[FAB_OP_KINDS] = {
-        [FAB_OP_ALL_REDUCE] = "ring",  [FAB_OP_REDUCE_SCATTER] = "ring", [FAB_OP_ALL_GATHER] = "ring",
-        [FAB_OP_ALL_TO_ALL] = "pairwise", [FAB_OP_BROADCAST] = "chain", [FAB_OP_REDUCE] = "chain",
+        [FAB_OP_ALL_REDUCE] = "ring",       [FAB_OP_REDUCE_SCATTER] = "ring", [FAB_OP_ALL_GATHER] = "ring",
+        [FAB_OP_ALL_TO_ALL] = "pairwise",   [FAB_OP_BROADCAST] = "chain",     [FAB_OP_REDUCE] = "chain",
         [FAB_OP_BARRIER] = "dissemination",
     };
     for (int kind = 0; kind < FAB_OP_KINDS; kind++) {
@@ -29,7 +30,8 @@ static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP
             if (strcmp(algorithms[a]->impl.impl, name) == 0 && algorithms[a]->impl.kinds >> kind & 1)
                 self->algorithm[kind] = algorithms[a];
         if (name && !self->algorithm[kind])
-            fab_problems_add(problems, "collectives.%s: found algorithm %s, which does not do it", kind_names[kind], name);
+            fab_problems_add(problems, "collectives.%s: found algorithm %s, which does not do it", kind_names[kind],
+                             name);
         if (self->algorithm[kind])
             fab_param_resolve("coll", self->algorithm[kind]->impl.impl, self->algorithm[kind]->impl.params, settings,
                               setting_count, self->algorithm_values[kind], problems);
@@ -79,7 +81,8 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
     *set = (fab_set_t){.first = builder->rank_fill, .count = count, .contiguous = true};
     for (uint32_t i = 0; i < count; i++) {
         if (ranks[i] < 0 || ranks[i] >= self->rank_count) {
-            fab_problems_add(problems, "row %" PRId64 ": ranks: found %d, allowed 0 to %d", row, ranks[i], self->rank_count - 1);
+            fab_problems_add(problems, "row %" PRId64 ": ranks: found %d, allowed 0 to %d", row, ranks[i],
+                             self->rank_count - 1);
             return FAB_E_TRACE;
         }
         set->contiguous = set->contiguous && ranks[i] == ranks[0] + (int32_t)i;
@@ -93,7 +96,8 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
         for (uint32_t i = 0; i < count; i++) {
             self->sorted[set->sorted + i] = builder->scratch[i].at;
             if (i && compare_rank(&builder->scratch[i - 1], &builder->scratch[i]) == 0) {
-                fab_problems_add(problems, "row %" PRId64 ": ranks: rank %d is there twice", row, ranks[builder->scratch[i].at]);
+                fab_problems_add(problems, "row %" PRId64 ": ranks: rank %d is there twice", row,
+                                 ranks[builder->scratch[i].at]);
                 return FAB_E_TRACE;
             }
         }
@@ -107,13 +111,17 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
 
 /* ---- operations --------------------------------------------------------------------------------- */
 
-static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t peer_count, int64_t row, fab_problems_t *problems)
+static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t peer_count, int64_t row,
+                     fab_problems_t *problems)
 {
     const fab_set_t *set = &self->sets[op->set];
     if (op->bytes < 0 || op->bytes >= INT64_C(1) << 46)
         fab_problems_add(problems, "row %" PRId64 ": bytes: found %" PRId64 ", allowed 0 to 2^46", row, op->bytes);
-    if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= INT64_C(1) << 52 || op->delay_ps >= INT64_C(1) << 52)
-        fab_problems_add(problems, "row %" PRId64 ": duration_ps, delay_ps: found %" PRId64 " and %" PRId64 ", allowed 0 to 2^52 - 1",
+    if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= INT64_C(1) << 52 ||
+        op->delay_ps >= INT64_C(1) << 52)
+        fab_problems_add(problems,
+                         "row %" PRId64 ": duration_ps, delay_ps: found %" PRId64 " and %" PRId64
+                         ", allowed 0 to 2^52 - 1",
                          row, op->duration_ps, op->delay_ps);
     const bool rooted = op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE;
     const bool paired = op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV;
@@ -123,11 +131,12 @@ static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t pee
     if (op->split_count) {
         const uint64_t n = set->count;
         if (op->kind != FAB_OP_ALL_TO_ALL || (op->split_count != n && op->split_count != n * n))
-            fab_problems_add(problems, "row %" PRId64 ": splits: found %u entries for a %s of %u ranks", row, op->split_count,
-                             kind_names[op->kind], set->count);
+            fab_problems_add(problems, "row %" PRId64 ": splits: found %u entries for a %s of %u ranks", row,
+                             op->split_count, kind_names[op->kind], set->count);
         for (uint32_t i = 0; i < op->split_count; i++)
             if (self->splits[op->first_split + i] < 0 || self->splits[op->first_split + i] >= INT64_C(1) << 46) {
-                fab_problems_add(problems, "row %" PRId64 ": splits: found %" PRId64, row, self->splits[op->first_split + i]);
+                fab_problems_add(problems, "row %" PRId64 ": splits: found %" PRId64, row,
+                                 self->splits[op->first_split + i]);
                 break;
             }
     }
@@ -167,14 +176,17 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
         };
         instances += count;
         if (t->kind[i] < 0 || t->kind[i] >= FAB_OP_KINDS || count == 0 || t->stream[i] < -1) {
-            fab_problems_add(problems, "row %" PRId64 ": kind %d of %u ranks in stream %d is not an operation of this core", i,
+            fab_problems_add(problems,
+                             "row %" PRId64 ": kind %d of %u ranks in stream %d is not an operation of this core", i,
                              t->kind[i], count, t->stream[i]);
             code = FAB_E_TRACE;
             continue;
         }
         if (op->data_class >= self->data_class_count)
-            fab_problems_add(problems, "row %" PRId64 ": priority: found %d, allowed 0 to %u: the fabric has %u data class(es), "
-                             "see switch.data_class_count", i, t->priority[i], self->data_class_count - 1, self->data_class_count);
+            fab_problems_add(problems,
+                             "row %" PRId64 ": priority: found %d, allowed 0 to %u: the fabric has %u data class(es), "
+                             "see switch.data_class_count",
+                             i, t->priority[i], self->data_class_count - 1, self->data_class_count);
         const int set_code = set_of(self, &builder, &t->ranks[t->rank_offset[i]], count, i, problems, &op->set);
         if (set_code) {
             code = set_code;
@@ -184,12 +196,14 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
         if (peer_count && (op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE)) {
             op->root = fab_program_position(self, op->set, (uint32_t)t->peers[t->peer_offset[i]]);
             if (op->root == FAB_NONE)
-                fab_problems_add(problems, "row %" PRId64 ": peer: root %d is not one of the ranks", i, t->peers[t->peer_offset[i]]);
+                fab_problems_add(problems, "row %" PRId64 ": peer: root %d is not one of the ranks", i,
+                                 t->peers[t->peer_offset[i]]);
         }
         self->send_count += op->kind == FAB_OP_SEND ? count : 0;
     }
     if (instances >= FAB_NONE) {
-        fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances, FAB_NONE - 1);
+        fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances,
+                         FAB_NONE - 1);
         code = FAB_E_LIMIT;
     }
     self->instance_count = (uint32_t)instances;
@@ -305,7 +319,8 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
     for (int32_t r = 0; r < self->rank_count; r++) {
         const int32_t h = rank_host[r];
         if (h < 0 || h >= (int32_t)self->net->host_count)
-            fab_problems_add(problems, "rank %d: is placed on host %d, hosts are 0 to %u", r, h, self->net->host_count - 1);
+            fab_problems_add(problems, "rank %d: is placed on host %d, hosts are 0 to %u", r, h,
+                             self->net->host_count - 1);
         else if (self->host_rank[h] != FAB_NONE)
             fab_problems_add(problems, "rank %d: is placed on host %d, where rank %u is", r, h, self->host_rank[h]);
         else
@@ -315,9 +330,9 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
     return problems->count ? FAB_E_CONFIG : FAB_OK;
 }
 
-int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings, int32_t setting_count,
-                        const fab_table_t *t, const int32_t *rank_host, int32_t rank_count, const char *const names[FAB_OP_KINDS],
-                        fab_problems_t *problems, fab_program_t **program_out)
+int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings,
+                        int32_t setting_count, const fab_table_t *t, const int32_t *rank_host, int32_t rank_count,
+                        const char *const names[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
 {
     if (t->op_count >= FAB_NONE) {
         fab_problems_add(problems, "the trace has %" PRId64 " rows, allowed %u", t->op_count, FAB_NONE - 1);
@@ -347,16 +362,19 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     self->rank_host = calloc((size_t)rank_count + 1, sizeof *self->rank_host);
     self->host_rank = malloc(net->host_count * sizeof *self->host_rank);
     int code = FAB_E_MEMORY;
-    if (!self->ops || !self->sets || !self->ranks || !self->sorted || !self->peers || !self->splits || !self->after_first ||
-        !self->instance_op || !self->instance_next || !self->instance_wait || !self->rank_host || !self->host_rank)
+    if (!self->ops || !self->sets || !self->ranks || !self->sorted || !self->peers || !self->splits ||
+        !self->after_first || !self->instance_op || !self->instance_next || !self->instance_wait || !self->rank_host ||
+        !self->host_rank)
         goto out;
     memcpy(self->peers, t->peers + t->peer_offset[0], peers * sizeof *self->peers);
     memcpy(self->splits, t->splits + t->split_offset[0], splits * sizeof *self->splits);
     if ((code = choose_algorithms(self, names, settings, setting_count, problems)) ||
         (code = place_ranks(self, rank_host, problems)) || (code = fill_ops(self, t, problems)) ||
-        (code = fill_streams(self)) || (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
+        (code = fill_streams(self)) || (code = fill_after(self, t, problems)) ||
+        (code = fab_program_connect(self, problems)))
         goto out;
-    self->memory_bytes += (int64_t)(n * (sizeof *self->ops + sizeof *self->sets + 4) + ranks * 20 + peers * 4 + splits * 8);
+    self->memory_bytes +=
+        (int64_t)(n * (sizeof *self->ops + sizeof *self->sets + 4) + ranks * 20 + peers * 4 + splits * 8);
     *program_out = self;
     self = NULL;
 out:

@@ -10,10 +10,10 @@
 
 /* A set of ranks, in the order given; many rows share one. */
 typedef struct {
-    uint64_t first;     /* in ranks[] */
+    uint64_t first; /* in ranks[] */
     uint32_t count;
-    bool contiguous;    /* r, r+1, r+2, … */
-    uint64_t sorted;    /* in sorted[]: positions by rank, if not contiguous */
+    bool contiguous; /* r, r+1, r+2, … */
+    uint64_t sorted; /* in sorted[]: positions by rank, if not contiguous */
 } fab_set_t;
 
 typedef struct {
@@ -34,7 +34,7 @@ struct fab_program {
     fab_set_t *sets;
     uint32_t *ranks;
     uint32_t *sorted;
-    int32_t *peers;      /* send, recv: the other rank, by op->peer_first + position */
+    int32_t *peers; /* send, recv: the other rank, by op->peer_first + position */
     int64_t *splits;
     uint32_t *after_first; /* [op_count + 1] the operations that wait for an operation */
     uint32_t *after_ops;
@@ -44,7 +44,7 @@ struct fab_program {
     uint32_t *match;         /* [instance_count] the send's recv and the recv's send; FAB_NONE elsewhere; may be NULL */
     uint32_t *qpn;           /* [instance_count] a send's connection; may be NULL */
     uint32_t *rank_host;
-    uint32_t *host_rank;     /* [host_count] FAB_NONE without a rank */
+    uint32_t *host_rank; /* [host_count] FAB_NONE without a rank */
     const fab_coll_ops_t *algorithm[FAB_OP_KINDS];
     int64_t algorithm_values[FAB_OP_KINDS][FAB_COLL_VALUES_MAX];
     fab_connections_t connections;
