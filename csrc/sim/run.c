@@ -209,30 +209,58 @@ void fab_run_free(fab_run_t *self)
 
 /* ---- the sweep ---------------------------------------------------------------------------------- */
 
+/* What all threads noted for a node or a block: the least of it. `threads` is the count, as a constant where it is 1. */
+FAB_INLINE int64_t least_node_ps(const fab_run_t *self, const uint32_t threads, uint32_t slot)
+{
+    int64_t least_ps = self->workers[0].next_ps[slot];
+    for (uint32_t t = 1; t < threads; t++)
+        least_ps = fab_min_i64(least_ps, self->workers[t].next_ps[slot]);
+    return least_ps;
+}
+
+FAB_INLINE int64_t least_block_ps(const fab_run_t *self, const uint32_t threads, uint32_t block)
+{
+    int64_t least_ps = self->workers[0].block_ps[block];
+    for (uint32_t t = 1; t < threads; t++)
+        least_ps = fab_min_i64(least_ps, self->workers[t].block_ps[block]);
+    return least_ps;
+}
+
 /* Visits the nodes of a block that have something to do before until_ps; returns the block's next event. */
-static int64_t sweep_block(fab_run_t *self, fab_worker_t *worker, uint32_t block, bool is_switch, int64_t base_ps,
-                           int64_t until_ps)
+FAB_INLINE int64_t sweep_block(fab_run_t *self, const uint32_t threads, fab_worker_t *worker, uint32_t block,
+                               bool is_switch, int64_t base_ps, int64_t until_ps)
 {
     const uint32_t first = block * FAB_BLOCK_NODES;
     int64_t least_ps = FAB_NEVER;
     for (uint32_t slot = first; slot < first + FAB_BLOCK_NODES; slot++) {
-        int64_t next_ps = self->workers[0].next_ps[slot];
-        for (uint32_t t = 1; t < self->thread_count; t++)
-            next_ps = fab_min_i64(next_ps, self->workers[t].next_ps[slot]);
+        int64_t next_ps = least_node_ps(self, threads, slot);
         if (next_ps < until_ps) {
             worker->visits++;
             next_ps = is_switch ? self->model->switch_ops->visit(&self->switches, &self->fabric, worker, slot, base_ps,
                                                                  until_ps)
                                 : self->model->transport_ops->visit(self->hosts, worker, slot, until_ps);
         }
-        for (uint32_t t = 0; t < self->thread_count; t++)
+        for (uint32_t t = 0; threads > 1 && t < threads; t++)
             self->workers[t].next_ps[slot] = FAB_NEVER;
         worker->next_ps[slot] = next_ps;
         least_ps = fab_min_i64(least_ps, next_ps);
     }
-    for (uint32_t t = 0; t < self->thread_count; t++)
+    for (uint32_t t = 0; threads > 1 && t < threads; t++)
         self->workers[t].block_ps[block] = FAB_NEVER;
     worker->block_ps[block] = least_ps;
+    return least_ps;
+}
+
+FAB_INLINE int64_t sweep_range(fab_run_t *self, const uint32_t threads, fab_worker_t *worker, const fab_range_t *range,
+                               int64_t base_ps, int64_t until_ps)
+{
+    int64_t least_ps = FAB_NEVER;
+    for (uint32_t block = range->first_block; block < range->end_block; block++) {
+        int64_t next_ps = least_block_ps(self, threads, block);
+        if (next_ps < until_ps)
+            next_ps = sweep_block(self, threads, worker, block, range->is_switch, base_ps, until_ps);
+        least_ps = fab_min_i64(least_ps, next_ps);
+    }
     return least_ps;
 }
 
@@ -247,14 +275,11 @@ static void sweep_colour(fab_run_t *self, uint32_t thread, uint32_t colour, int6
         const fab_range_t *range = &self->ranges[thread * net->group_count + g];
         if (range->colour != colour)
             continue;
-        for (uint32_t block = range->first_block; block < range->end_block; block++) {
-            int64_t next_ps = self->workers[0].block_ps[block];
-            for (uint32_t t = 1; t < self->thread_count; t++)
-                next_ps = fab_min_i64(next_ps, self->workers[t].block_ps[block]);
-            if (next_ps < until_ps)
-                next_ps = sweep_block(self, worker, block, range->is_switch, base_ps, until_ps);
-            least_ps = fab_min_i64(least_ps, next_ps);
-        }
+        const int64_t next_ps =
+            self->thread_count == 1
+                ? sweep_range(self, 1, worker, range, base_ps, until_ps)
+                : sweep_range(self, self->thread_count, worker, range, base_ps, until_ps);
+        least_ps = fab_min_i64(least_ps, next_ps);
     }
     self->residual_ps[thread * net->colour_count + colour] = least_ps;
 }

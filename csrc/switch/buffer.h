@@ -40,8 +40,8 @@ FAB_INLINE void fab_buffer_watch(fab_buffer_t *self, const fab_fabric_t *fabric,
         fabric->ports[l].cursor != link->visible ? fab_queue_departure_ps(link, &fabric->ports[l]) : FAB_NEVER;
 }
 
-/* Takes one departed packet out of the counts. */
-FAB_INLINE void fab_buffer_release_one(fab_buffer_t *self, const fab_link_t *link, fab_port_t *port)
+/* Takes the packet at the cursor out of the counts. */
+FAB_INLINE void fab_buffer_uncount(fab_buffer_t *self, const fab_link_t *link, const fab_port_t *port)
 {
     const uint16_t from = port->from[port->cursor & link->mask];
     if (FAB_LIKELY(from != FAB_FROM_NOWHERE)) {
@@ -49,7 +49,19 @@ FAB_INLINE void fab_buffer_release_one(fab_buffer_t *self, const fab_link_t *lin
         self->in_bytes[from] -= bytes;
         self->used_bytes -= bytes;
     }
+}
+
+FAB_INLINE void fab_buffer_release_one(fab_buffer_t *self, const fab_link_t *link, fab_port_t *port)
+{
+    fab_buffer_uncount(self, link, port);
     fab_queue_pass(link, port);
+}
+
+/* The same for all of an idle link: everything that it could send has left. */
+FAB_INLINE void fab_buffer_release_idle(fab_buffer_t *self, const fab_link_t *link, fab_port_t *port)
+{
+    for (; port->cursor != link->visible; port->cursor++)
+        fab_buffer_uncount(self, link, port);
 }
 
 /* Brings the counts up to date with one output link. */

@@ -163,7 +163,7 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
     } else {
         /* an idle link has sent all that it had; then the cursor need not cross the gap */
         if (busy_ps <= now_ps)
-            fab_buffer_release(buffer, link, port, now_ps);
+            fab_buffer_release_idle(buffer, link, port);
         if (FAB_UNLIKELY(link->tail - port->cursor > link->mask || link->tail - link->head > link->mask))
             settle(buffer, v->worker, link, port, now_ps);
         fab_queue_push(v->worker, fabric, l, link, port, packet, (uint32_t)flags,
