@@ -155,9 +155,8 @@ FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
     return qpn;
 }
 
-static void set_timer_at(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
+static void set_timer_at(fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
 {
-    (void)self;
     if (!fab_heap_push(&host->timers, &worker->pool, (fab_timer_t){when_ps, key}))
         worker->error = FAB_E_MEMORY;
 }
@@ -171,7 +170,7 @@ static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
     tx->in_line = true;
     const fab_link_t *link = &self->fabric->links[host->out_link];
     if (tx->next_send_ps > now_ps && tx->next_send_ps > link->busy_ps) {
-        set_timer_at(self, worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+        set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
         return;
     }
     push_ready(self, host, qpn);
@@ -199,12 +198,12 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
         if (!tx->rto_armed) {
             tx->rto_armed = true;
             tx->progress_ps = now_ps;
-            set_timer_at(self, worker, host, now_ps + self->config->values[ROCE_RTO_PS], TIMER_RTO | qpn);
+            set_timer_at(worker, host, now_ps + self->config->values[ROCE_RTO_PS], TIMER_RTO | qpn);
         }
         if (may_send(tx, self->window_packets)) {
             tx->in_line = true;
             if (tx->next_send_ps > link->busy_ps)
-                set_timer_at(self, worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+                set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
             else
                 push_ready(self, host, qpn);
         }
@@ -378,7 +377,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
     if (tx->una_psn == tx->next_psn) { /* nothing under way: armed again by the next packet */
         tx->rto_armed = false;
     } else if (tx->progress_ps + rto_ps > now_ps) {
-        set_timer_at(self, worker, host, tx->progress_ps + rto_ps, timer.key);
+        set_timer_at(worker, host, tx->progress_ps + rto_ps, timer.key);
     } else {
         worker->timeouts++;
         if (tx->retries++ >= self->config->values[ROCE_RETRY_LIMIT_COUNT]) {
@@ -387,7 +386,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
             return;
         }
         tx->progress_ps = now_ps;
-        set_timer_at(self, worker, host, now_ps + rto_ps, timer.key);
+        set_timer_at(worker, host, now_ps + rto_ps, timer.key);
         go_back(self, worker, host, qpn, now_ps);
     }
 }
