@@ -186,6 +186,9 @@ typedef struct {
 } fab_counters_t;
 
 void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out);
+
+/* How far a run is, at no cost: the time before which everything has happened, and how many instances have ended. */
+void fab_run_progress(const fab_run_t *self, int64_t *now_ps_out, int64_t *done_out);
 uint64_t fab_run_digest(const fab_run_t *self);
 
 /* Per instance (operation x rank, in row and set order): start and end, -1 where it has not happened. */

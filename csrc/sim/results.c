@@ -42,6 +42,14 @@ void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
     *counters_out = c;
 }
 
+void fab_run_progress(const fab_run_t *self, int64_t *now_ps_out, int64_t *done_out)
+{
+    *now_ps_out = self->now_ps;
+    *done_out = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        *done_out += self->workers[t].done;
+}
+
 uint64_t fab_run_digest(const fab_run_t *self)
 {
     const fab_net_t *net = &self->model->net;

@@ -12,13 +12,7 @@ int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fa
     if (config->link.pause && !(config->link.lossless_classes & 1))
         fab_problems_add(problems, "link.pause.lossless_classes: found %u, but the one data class is class 0 (bit 1)",
                          config->link.lossless_classes);
-    if (!config->link.pause &&
-        fab_threshold_share(config->buffer_bytes, config->alpha_q16) < 2 * config->wire_max_bytes)
-        fab_problems_add(problems,
-                         "switch.ethernet: buffer_bytes times dynamic_alpha is %" PRId64
-                         ", but a queue must hold two frames of %" PRId64 " bytes",
-                         fab_threshold_share(config->buffer_bytes, config->alpha_q16), config->wire_max_bytes);
-    fab_threshold_check_headroom(config, net, config->link.pause, problems);
+    fab_threshold_check(config, net, config->link.pause, problems);
     return problems->count > before ? FAB_E_CONFIG : FAB_OK;
 }
 
@@ -120,7 +114,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
     if (!self->tight && since_ps < (INT64_C(1) << 27)) {
         const int64_t most = self->seen_bytes + node->port_count * config->wire_max_bytes +
                              (int64_t)((uint64_t)since_ps * self->in_bytes_per_ps_q32 >> 32);
-        if (queue + bytes <= fab_threshold_share(config->buffer_bytes - most, config->alpha_q16) &&
+        if (fab_threshold_admits(config, config->buffer_bytes - most, queue, bytes) &&
             !is_tight(config, self, node, most))
             return true;
     }
@@ -134,7 +128,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
             fabric->links[other].calm_ps = tight ? 0 : (uint32_t)fab_min_i64(port->max_backlog_ps, port->calm_limit_ps);
         }
     }
-    return queue + bytes <= fab_threshold_share(config->buffer_bytes - self->seen_bytes, config->alpha_q16);
+    return fab_threshold_admits(config, config->buffer_bytes - self->seen_bytes, queue, bytes);
 }
 
 static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t *self)
@@ -203,6 +197,8 @@ void fab_buffer_obey(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_
 static void resume_inputs(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
                           fab_worker_t *worker, const fab_node_t *node, int64_t now_ps)
 {
+    if (self->used_bytes > self->shared_bytes) /* what sent XOFF for that must not go on either */
+        return;
     const int64_t level = xoff_level(config, self) - config->link.xon_gap_bytes;
     for (uint32_t p = 0; p < node->port_count; p++) {
         if (!self->in_paused[p] || self->in_bytes[p] > fab_max_i64(level, 0))

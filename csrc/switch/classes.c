@@ -67,7 +67,7 @@ int fab_classes_check(const fab_switch_config_t *config, const fab_net_t *net, f
     if (!config->control_priority)
         fab_problems_add(problems,
                          "switch.ethernet.data_class_count: several data classes need transport.control_priority = 1");
-    fab_threshold_check_headroom(config, net, lossless_count(config), problems);
+    fab_threshold_check(config, net, lossless_count(config), problems);
     return problems->count > before ? FAB_E_CONFIG : FAB_OK;
 }
 
@@ -223,7 +223,7 @@ static void release(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t byt
     class_switch_t *self = v->self;
     self->in_bytes[in_port * FAB_DATA_CLASSES_MAX + c] -= bytes;
     self->used_bytes -= bytes;
-    if (!self->paused_count)
+    if (!self->paused_count || self->used_bytes > self->shared_bytes)
         return;
     const int64_t level = fab_max_i64(xoff_level(v) - v->config->link.xon_gap_bytes, 0);
     for (uint32_t p = 0; p < self->port_count; p++)
@@ -244,7 +244,7 @@ static bool admit(const visit_t *v, uint32_t in_port, uint32_t c, const class_qu
     int64_t *in_bytes = &self->in_bytes[in_port * FAB_DATA_CLASSES_MAX + c];
     if (!is_lossless(v->config, c)) {
         const int64_t queued = fab_wire_bytes(q->wire_ps, link->ps_per_byte_q16);
-        if (queued + bytes > fab_threshold_share(self->shared_bytes - self->used_bytes, v->config->alpha_q16))
+        if (!fab_threshold_admits(v->config, self->shared_bytes - self->used_bytes, queued, bytes))
             return false;
     }
     *in_bytes += bytes;

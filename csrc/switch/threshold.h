@@ -7,6 +7,13 @@
 /* A share of a number of bytes, rounded down; up to 2^40 bytes and 64 times. */
 FAB_INLINE int64_t fab_threshold_share(int64_t bytes, int64_t alpha_q16) { return bytes * alpha_q16 >> 16; }
 
+/* May a packet join a lossy queue? By the dynamic threshold, and never beyond what is free. */
+FAB_INLINE bool fab_threshold_admits(const fab_switch_config_t *config, int64_t free_bytes, int64_t queue_bytes,
+                                     int64_t bytes)
+{
+    return bytes <= free_bytes && queue_bytes + bytes <= fab_threshold_share(free_bytes, config->alpha_q16);
+}
+
 /* The level of an input above which it sends XOFF. */
 FAB_INLINE int64_t fab_threshold_xoff(const fab_switch_config_t *config, int64_t shared_bytes, int64_t used_bytes)
 {
@@ -60,8 +67,9 @@ static inline int64_t fab_threshold_headroom(const fab_switch_config_t *config, 
     return sum;
 }
 
-/* Checks that every switch's buffer holds the headroom of its lossless classes and two frames a port and class. */
-void fab_threshold_check_headroom(const fab_switch_config_t *config, const fab_net_t *net, int64_t lossless_count,
-                                  fab_problems_t *problems);
+/* Checks that every switch's buffer holds the headroom of its lossless classes and two frames a port and class, and
+ * that the queues of lossy ones (if there are any) hold two frames. */
+void fab_threshold_check(const fab_switch_config_t *config, const fab_net_t *net, int64_t lossless_count,
+                         fab_problems_t *problems);
 
 #endif

@@ -107,6 +107,7 @@ cdef extern from "fabricsim.h" nogil:
         int64_t done_instances, memory_bytes, ring_bytes_peak
 
     void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
+    void fab_run_progress(const fab_run_t *self, int64_t *now_ps_out, int64_t *done_out)
     uint64_t fab_run_digest(const fab_run_t *self)
     void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out,
                      int64_t *end_ps_out)

@@ -349,11 +349,15 @@ cdef class Run:
 
     @property
     def now_ps(self):
-        return self.counters()["now_ps"]
+        cdef int64_t now_ps, done
+        c.fab_run_progress(self.ptr, &now_ps, &done)
+        return now_ps
 
     @property
     def done_ops(self):
-        return self.counters()["done_instances"]
+        cdef int64_t now_ps, done
+        c.fab_run_progress(self.ptr, &now_ps, &done)
+        return done
 
     @property
     def total_ops(self):
