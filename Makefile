@@ -14,7 +14,7 @@ help:
 	@echo "make check   the tests, format, lint, types and the C tests under sanitizers"
 	@echo "make asan    the C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench   speed and instructions per packet-hop (needs valgrind for the latter)"
-	@echo "make format  format the Python code;  make clean  remove what was built"
+	@echo "make format  format the code;  make clean  remove what was built"
 
 demo: $(VENV)/.run
 	$(BIN)/fabricsim demo
@@ -24,6 +24,7 @@ test: $(VENV)/.test
 
 check: $(VENV)/.check test asan
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*/*.[ch] benches/*.c tests/c/*.[ch]
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
@@ -34,6 +35,7 @@ bench: $(VENV)/.run
 	$(BIN)/python benches/run.py
 
 format: $(VENV)/.check
+	$(BIN)/clang-format -i csrc/*/*.[ch] benches/*.c tests/c/*.[ch]
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -9,6 +9,34 @@
 #include "work/map.h"
 #include "work/program.h"
 
+/* Sorts items that each belong to one of `sources` by their source, then by compare: scattered by source first, since
+ * many short sorts cost much less than a long one. */
+static int sort_by_source(void *items, uint64_t count, size_t size, uint32_t (*source_of)(const void *),
+                          uint32_t sources, int (*compare)(const void *, const void *))
+{
+    int code = FAB_E_MEMORY;
+    char *from = items, *to = malloc(count * size + 1);
+    uint64_t *first = calloc((size_t)sources + 2, sizeof *first); /* of a source, counting up as it fills */
+    if (!to || !first)
+        goto out;
+    for (uint64_t i = 0; i < count; i++)
+        first[source_of(from + i * size) + 2]++;
+    for (uint32_t s = 1; s < sources; s++)
+        first[s + 1] += first[s];
+    for (uint64_t i = 0; i < count; i++)
+        memcpy(to + first[source_of(from + i * size) + 1]++ * size, from + i * size, size);
+    for (uint32_t s = 0; s < sources; s++)
+        if (first[s + 1] - first[s] > 1)
+            qsort(to + first[s] * size, first[s + 1] - first[s], size, compare);
+    if (count)
+        memcpy(from, to, count * size);
+    code = FAB_OK;
+out:
+    free(to);
+    free(first);
+    return code;
+}
+
 typedef struct {
     int64_t tag;
     uint32_t src, dst; /* ranks */
@@ -26,6 +54,8 @@ static int compare_ends(const void *a, const void *b)
         return x->tag < y->tag ? -1 : 1;
     return x->instance < y->instance ? -1 : x->instance > y->instance;
 }
+
+static uint32_t source_of_end(const void *end) { return ((const end_t *)end)->src; }
 
 static bool same_flow(const end_t *a, const end_t *b)
 {
@@ -50,6 +80,8 @@ static int compare_edges(const void *a, const void *b)
         return x->data_class < y->data_class ? -1 : 1;
     return x->dst < y->dst ? -1 : x->dst > y->dst;
 }
+
+static uint32_t source_of_edge(const void *edge) { return ((const edge_t *)edge)->src; }
 
 typedef struct {
     const fab_program_t *program;
@@ -88,8 +120,10 @@ static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uin
                       fab_problems_t *problems)
 {
     end_t *sends = ends, *recvs = ends + send_count;
-    qsort(sends, send_count, sizeof *sends, compare_ends);
-    qsort(recvs, recv_count, sizeof *recvs, compare_ends);
+    const uint32_t ranks = (uint32_t)self->rank_count;
+    if (sort_by_source(sends, send_count, sizeof *sends, source_of_end, ranks, compare_ends) ||
+        sort_by_source(recvs, recv_count, sizeof *recvs, source_of_end, ranks, compare_ends))
+        return FAB_E_MEMORY;
     uint32_t s = 0, r = 0;
     while (s < send_count || r < recv_count) {
         const int order = s == send_count                   ? 1
@@ -211,7 +245,9 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
         }
         /* many rows over one set of pairs: keep the list from growing without need */
         if (edges->count > (1u << 20) && edges->count > edges->capacity / 2) {
-            qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
+            if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge, self->net->host_count,
+                               compare_edges))
+                edges->no_memory = true;
             uint64_t kept = 0;
             for (uint64_t e = 0; e < edges->count; e++)
                 if (!kept || compare_edges(&edges->edges[kept - 1], &edges->edges[e]))
@@ -228,8 +264,8 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
 {
     const uint32_t hosts = self->net->host_count;
     fab_connections_t *c = &self->connections;
-    if (edges->count)
-        qsort(edges->edges, edges->count, sizeof *edges->edges, compare_edges);
+    if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge, hosts, compare_edges))
+        return FAB_E_MEMORY;
     uint64_t n = 0;
     for (uint64_t e = 0; e < edges->count; e++)
         if (!n || compare_edges(&edges->edges[n - 1], &edges->edges[e]))
