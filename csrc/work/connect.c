@@ -215,8 +215,6 @@ out:
 static int connect_collectives(fab_program_t *self, edges_t *edges)
 {
     fab_map_t seen = {0};
-    if (fab_map_init(&seen, self->op_count))
-        return FAB_E_MEMORY;
     for (uint32_t i = 0; i < self->op_count && !edges->no_memory; i++) {
         const fab_op_t *op = &self->ops[i];
         const fab_coll_ops_t *algorithm = self->algorithm[op->kind];
@@ -228,8 +226,12 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
                                 ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
                                  (uint32_t)op->stream) ^
                                 (uint64_t)op->data_class << 40);
-            uint32_t *before = fab_map_at(&seen, key);
-            if (*before != FAB_NONE && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
+            uint32_t *before = fab_map_add(&seen, key, i);
+            if (!before) {
+                fab_map_free(&seen);
+                return FAB_E_MEMORY;
+            }
+            if (*before != i && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
                 self->ops[*before].stream == op->stream && self->ops[*before].data_class == op->data_class &&
                 self->ops[*before].root == op->root && self->ops[*before].bytes >= self->sets[op->set].count)
                 continue;

@@ -66,14 +66,11 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
     uint64_t hash = count;
     for (uint32_t i = 0; i < count; i++)
         hash = fab_keyed_mix(hash ^ (uint32_t)ranks[i]);
-    uint32_t *found;
-    for (;; hash = fab_keyed_mix(hash)) {
-        found = fab_map_at(&builder->by_hash, hash);
-        if (*found == FAB_NONE)
-            break;
-        const fab_set_t *set = &self->sets[*found];
+    uint32_t found;
+    for (; (found = fab_map_get(&builder->by_hash, hash)) != FAB_NONE; hash = fab_keyed_mix(hash)) {
+        const fab_set_t *set = &self->sets[found];
         if (set->count == count && memcmp(&self->ranks[set->first], ranks, count * sizeof *ranks) == 0) {
-            *set_out = *found;
+            *set_out = found;
             return FAB_OK;
         }
     }
@@ -104,7 +101,8 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
         builder->sorted_fill += count;
     }
     builder->rank_fill += count;
-    *found = self->set_count;
+    if (!fab_map_add(&builder->by_hash, hash, self->set_count))
+        return FAB_E_MEMORY;
     *set_out = self->set_count++;
     return FAB_OK;
 }
@@ -152,7 +150,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
     }
     int code = FAB_E_MEMORY;
     builder.scratch = malloc(((size_t)most + 1) * sizeof *builder.scratch);
-    if (fab_map_init(&builder.by_hash, (uint64_t)t->op_count) || !builder.scratch)
+    if (!builder.scratch)
         goto out;
     uint64_t instances = 0;
     code = FAB_OK;
@@ -235,29 +233,35 @@ static int fill_after(fab_program_t *self, const fab_table_t *t, fab_problems_t 
 {
     int code = FAB_E_MEMORY;
     fab_map_t by_id = {0};
+    const int64_t first_id = self->op_count ? self->ops[0].id : 0;
+    bool counted = true; /* ids count up by one: they need no map */
+    for (uint32_t i = 0; i < self->op_count; i++)
+        counted = counted && self->ops[i].id == first_id + i;
     const uint64_t edges = (uint64_t)(t->after_offset[t->op_count] - t->after_offset[0]);
     uint32_t *from = malloc((edges + 1) * sizeof *from);
     uint32_t *fill = NULL;
-    if (!from || fab_map_init(&by_id, (uint64_t)t->op_count))
+    if (!from)
         goto out;
-    for (uint32_t i = 0; i < self->op_count; i++) {
-        uint32_t *slot = fab_map_at(&by_id, (uint64_t)self->ops[i].id);
-        if (*slot != FAB_NONE)
-            fab_problems_add(problems, "row %u: id: %" PRId64 " is also the id of row %u", i, self->ops[i].id, *slot);
-        else
-            *slot = i;
+    for (uint32_t i = 0; !counted && i < self->op_count; i++) {
+        const uint32_t *row = fab_map_add(&by_id, (uint64_t)self->ops[i].id, i);
+        if (!row)
+            goto out;
+        if (*row != i)
+            fab_problems_add(problems, "row %u: id: %" PRId64 " is also the id of row %u", i, self->ops[i].id, *row);
     }
     for (uint32_t i = 0; i < self->op_count; i++) {
         for (int32_t e = t->after_offset[i]; e < t->after_offset[i + 1]; e++) {
             const int64_t at = e - t->after_offset[0];
-            uint32_t *before = fab_map_at(&by_id, (uint64_t)t->after[e]);
-            from[at] = *before;
-            if (*before == FAB_NONE) {
+            uint32_t before = fab_map_get(&by_id, (uint64_t)t->after[e]);
+            if (counted && t->after[e] >= first_id && t->after[e] - first_id < self->op_count)
+                before = (uint32_t)(t->after[e] - first_id);
+            from[at] = before;
+            if (before == FAB_NONE) {
                 fab_problems_add(problems, "row %u: after: no operation has the id %" PRId64, i, t->after[e]);
                 continue;
             }
-            self->after_first[*before + 1]++;
-            if (!add_waits(self, &self->ops[*before], &self->ops[i]))
+            self->after_first[before + 1]++;
+            if (!add_waits(self, &self->ops[before], &self->ops[i]))
                 fab_problems_add(problems, "row %u: after: shares no rank with the operation %" PRId64, i, t->after[e]);
         }
     }
@@ -286,11 +290,6 @@ out:
 static int fill_streams(fab_program_t *self)
 {
     fab_map_t newest = {0}; /* by rank and stream */
-    uint64_t streamed = 0;
-    for (uint32_t i = 0; i < self->op_count; i++)
-        streamed += self->ops[i].stream >= 0 ? self->sets[self->ops[i].set].count : 0;
-    if (fab_map_init(&newest, streamed))
-        return FAB_E_MEMORY;
     for (uint32_t i = 0; i < self->op_count; i++) {
         const fab_op_t *op = &self->ops[i];
         const fab_set_t *set = &self->sets[op->set];
@@ -300,8 +299,13 @@ static int fill_streams(fab_program_t *self)
             self->instance_next[instance] = FAB_NONE;
             if (op->stream < 0)
                 continue;
-            uint32_t *before = fab_map_at(&newest, (uint64_t)self->ranks[set->first + p] << 32 | (uint32_t)op->stream);
-            if (*before != FAB_NONE) {
+            const uint64_t line = (uint64_t)self->ranks[set->first + p] << 32 | (uint32_t)op->stream;
+            uint32_t *before = fab_map_add(&newest, line, instance);
+            if (!before) {
+                fab_map_free(&newest);
+                return FAB_E_MEMORY;
+            }
+            if (*before != instance) {
                 self->instance_next[*before] = instance;
                 self->instance_wait[instance]++;
             }
