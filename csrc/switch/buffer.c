@@ -133,7 +133,7 @@ bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *s
 
 static int64_t xoff_level(const fab_switch_config_t *config, const fab_buffer_t *self)
 {
-    return fab_threshold_xoff(config, self->shared_bytes, self->used_bytes);
+    return fab_threshold_xoff(config, self->shared_bytes, self->used_bytes, self->calm_bytes);
 }
 
 /* Sends a pause frame out of a port; the port's counts must be up to date. */
@@ -165,7 +165,7 @@ bool fab_buffer_attend_input(const fab_switch_config_t *config, fab_buffer_t *se
         return true;
     if (self->in_paused[in_port])
         return self->in_bytes[in_port] <= self->level_bytes[in_port] + self->headroom_bytes[in_port];
-    if (self->in_bytes[in_port] <= xoff_level(config, self) && self->used_bytes <= self->shared_bytes)
+    if (self->in_bytes[in_port] <= xoff_level(config, self))
         return true;
     self->in_paused[in_port] = 1;
     self->level_bytes[in_port] = self->in_bytes[in_port];
@@ -197,8 +197,6 @@ void fab_buffer_obey(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_
 static void resume_inputs(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
                           fab_worker_t *worker, const fab_node_t *node, int64_t now_ps)
 {
-    if (self->used_bytes > self->shared_bytes) /* what sent XOFF for that must not go on either */
-        return;
     const int64_t level = xoff_level(config, self) - config->link.xon_gap_bytes;
     for (uint32_t p = 0; p < node->port_count; p++) {
         if (!self->in_paused[p] || self->in_bytes[p] > fab_max_i64(level, 0))

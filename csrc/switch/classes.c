@@ -181,7 +181,7 @@ static void wake(const visit_t *v, class_port_t *port, uint32_t l, int64_t now_p
 
 static int64_t xoff_level(const visit_t *v)
 {
-    return fab_threshold_xoff(v->config, v->self->shared_bytes, v->self->used_bytes);
+    return fab_threshold_xoff(v->config, v->self->shared_bytes, v->self->used_bytes, v->self->calm_bytes);
 }
 
 static void send_pause(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t kind, int64_t now_ps)
@@ -223,7 +223,7 @@ static void release(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t byt
     class_switch_t *self = v->self;
     self->in_bytes[in_port * FAB_DATA_CLASSES_MAX + c] -= bytes;
     self->used_bytes -= bytes;
-    if (!self->paused_count || self->used_bytes > self->shared_bytes)
+    if (!self->paused_count)
         return;
     const int64_t level = fab_max_i64(xoff_level(v) - v->config->link.xon_gap_bytes, 0);
     for (uint32_t p = 0; p < self->port_count; p++)
@@ -258,7 +258,7 @@ static bool admit(const visit_t *v, uint32_t in_port, uint32_t c, const class_qu
         self->used_bytes -= bytes;
         return false;
     }
-    if (*in_bytes > xoff_level(v) || self->used_bytes > self->shared_bytes) {
+    if (*in_bytes > xoff_level(v)) {
         self->in_paused[in_port] |= (uint8_t)(1u << c);
         self->paused_count++;
         self->level_bytes[in_port * FAB_DATA_CLASSES_MAX + c] = *in_bytes;

@@ -12,11 +12,13 @@ void fab_threshold_check(const fab_switch_config_t *config, const fab_net_t *net
             continue;
         const int64_t headroom = lossless_count * fab_threshold_headroom(config, net, node);
         const int64_t least = 2 * (int64_t)node->port_count * config->data_class_count * config->wire_max_bytes;
-        if (lossless_count && headroom + least > config->buffer_bytes)
+        const bool several = config->data_class_count > 1;
+        if ((lossless_count || several) && headroom + least > config->buffer_bytes)
             fab_problems_add(problems,
-                             "switch %u: buffer_bytes is %" PRId64 ", but its %u ports need %" PRId64
+                             "switch %u: buffer_bytes is %" PRId64 ", but its %u ports with %" PRId64 " %s %" PRId64
                              " for headroom and %" PRId64 " for two frames each",
-                             node->index, config->buffer_bytes, node->port_count, headroom, least);
+                             node->index, config->buffer_bytes, node->port_count, config->data_class_count,
+                             several ? "classes need" : "class need", headroom, least);
         const int64_t share = fab_threshold_share(config->buffer_bytes - headroom, config->alpha_q16);
         if (lossless_count < config->data_class_count && share < 2 * config->wire_max_bytes)
             fab_problems_add(problems,

@@ -14,20 +14,24 @@ FAB_INLINE bool fab_threshold_admits(const fab_switch_config_t *config, int64_t 
     return bytes <= free_bytes && queue_bytes + bytes <= fab_threshold_share(free_bytes, config->alpha_q16);
 }
 
-/* The level of an input above which it sends XOFF. */
-FAB_INLINE int64_t fab_threshold_xoff(const fab_switch_config_t *config, int64_t shared_bytes, int64_t used_bytes)
+/* The level of an input above which it sends XOFF. Where the buffer is overfull nobody may hold more than what all may
+ * hold without asking. */
+FAB_INLINE int64_t fab_threshold_xoff(const fab_switch_config_t *config, int64_t shared_bytes, int64_t used_bytes,
+                                      int64_t calm_bytes)
 {
-    if (config->link.xoff_bytes)
-        return config->link.xoff_bytes;
-    return fab_threshold_share(fab_max_i64(shared_bytes - used_bytes, 0), config->link.xoff_alpha_q16);
+    const int64_t free_bytes = shared_bytes - used_bytes;
+    const int64_t level = config->link.xoff_bytes
+                              ? config->link.xoff_bytes
+                              : fab_threshold_share(fab_max_i64(free_bytes, 0), config->link.xoff_alpha_q16);
+    return free_bytes < 0 ? fab_min_i64(level, calm_bytes) : level;
 }
 
 /* What every one of `inputs` may hold without asking. Dynamic: k inputs at their level and the others at this fit together,
- * k a S/(1+k a) + (n-k) c <= S for every k. Static: all at once, or as much as there is. */
+ * k a S/(1+k a) + (n-k) c <= S for every k. Static: the level, if all fit at once; else nothing. */
 FAB_INLINE int64_t fab_threshold_calm_input(const fab_switch_config_t *config, int64_t shared_bytes, int64_t inputs)
 {
     if (config->link.xoff_bytes)
-        return fab_min_i64(config->link.xoff_bytes, shared_bytes / inputs);
+        return config->link.xoff_bytes <= shared_bytes / inputs ? config->link.xoff_bytes : 0;
     const int64_t alpha_q16 = config->link.xoff_alpha_q16, one_q16 = 1 << 16;
     const int64_t share = (shared_bytes << 16) / (inputs * (one_q16 + alpha_q16 * inputs));
     const int64_t level = (fab_threshold_share(shared_bytes, alpha_q16) << 16) / (one_q16 + alpha_q16 * inputs);

@@ -142,7 +142,8 @@ class ClassSwitch(Switch):
         key = port, packet.data_class
         if not self.lossless[packet.data_class]:
             alpha = ppm_q16(self.param["dynamic_alpha_ppm"])
-            if queue + packet.size > times_q16(self.shared - self.used, alpha):
+            free = self.shared - self.used
+            if packet.size > free or queue + packet.size > times_q16(free, alpha):
                 return False
         elif key in self.xoff_at:
             most = max(self.xoff_at[key] + self.headroom[port], self.guaranteed)
@@ -159,7 +160,7 @@ class ClassSwitch(Switch):
 
     def too_much(self, key: tuple[int, int]) -> bool:
         """Whether an input holds too much of a class, or the inputs all together."""
-        return self.held[key] > self.xoff_level() or self.used > self.shared
+        return self.held[key] > self.xoff_level()
 
     def began(self, packet: Packet, now: int) -> None:
         """Count a packet out that begins to leave, and send the XONs due: by input, then by class."""

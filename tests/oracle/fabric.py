@@ -163,8 +163,8 @@ class Switch:
     def guarantee(self, inputs: int) -> int:
         """Return what any input may hold, whatever the others do: all at once, or beside some above it."""
         assert self.pfc
-        if self.pfc["xoff_bytes"]:
-            return min(self.pfc["xoff_bytes"], self.shared // inputs)
+        if static := self.pfc["xoff_bytes"]:
+            return static if static <= self.shared // inputs else 0
         alpha = ppm_q16(self.pfc["xoff_alpha_ppm"])
         level = (times_q16(self.shared, alpha) << 16) // ((1 << 16) + alpha * inputs)
         return min(level, (self.shared << 16) // (inputs * ((1 << 16) + alpha * inputs)))
@@ -207,9 +207,9 @@ class Switch:
             return True
         used = sum(wire_bytes(link.backlog_ps(now), link.q16) for link in self.outs)
         free = self.param["buffer_bytes"] - used
-        return wire_bytes(backlog_ps, out.q16) + packet.size <= times_q16(
-            free, ppm_q16(self.param["dynamic_alpha_ppm"])
-        )
+        queue = wire_bytes(backlog_ps, out.q16)
+        alpha = ppm_q16(self.param["dynamic_alpha_ppm"])
+        return packet.size <= free and queue + packet.size <= times_q16(free, alpha)
 
     def marks(self, out: Link, backlog_ps: int, entry: int) -> bool:
         """RED: nothing up to kmin, linear to pmax at kmax, everything above."""
@@ -230,10 +230,11 @@ class Switch:
     # ---- priority flow control
 
     def xoff_level(self) -> int:
+        """Return the level above which an input sends XOFF; in an overfull buffer no more than the guarantee."""
         assert self.pfc
-        if self.pfc["xoff_bytes"]:
-            return self.pfc["xoff_bytes"]
-        return times_q16(max(self.shared - self.used, 0), ppm_q16(self.pfc["xoff_alpha_ppm"]))
+        free = self.shared - self.used
+        level = self.pfc["xoff_bytes"] or times_q16(max(free, 0), ppm_q16(self.pfc["xoff_alpha_ppm"]))
+        return level if free >= 0 else min(level, self.guaranteed)
 
     def count_in(self, packet: Packet, port: int, now: int) -> bool:
         """Count a packet at its input; XOFF when it holds too much; False: even the headroom is full."""
@@ -245,7 +246,7 @@ class Switch:
         self.used += packet.size
         if held <= self.guaranteed or self.xoff_sent[port]:
             return True
-        if held > self.xoff_level() or self.used > self.shared:
+        if held > self.xoff_level():
             self.xoff_sent[port], self.level[port] = True, held
             self.send_pause(port, PAUSE, now)
         return True

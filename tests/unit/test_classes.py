@@ -169,12 +169,7 @@ def test_a_paused_class_lets_the_others_by(stopped: int, round_robin: int) -> No
     [
         0,
         20_000,
-        pytest.param(
-            200_000,
-            marks=pytest.mark.xfail(
-                strict=True, reason="XON does not look at what all inputs hold, so static levels overfill it"
-            ),
-        ),
+        200_000,
     ],
 )
 def test_a_switch_never_holds_more_than_its_buffer(xoff: int, classes: int) -> None:
