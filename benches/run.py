@@ -20,7 +20,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["-std=c11", "-O2", "-fno-tree-vectorize", "-fno-gcse", "-ffp-contract=off", "-D_POSIX_C_SOURCE=200809L"]
+FLAGS = [
+    "-std=c11",
+    "-O2",
+    "-fno-tree-vectorize",
+    "-fno-gcse",
+    "-ffp-contract=off",
+    "-D_POSIX_C_SOURCE=200809L",
+]
 SIZES = {8: 128, 16: 1024, 32: 8192}
 GOALS = {  # million packet-hops a CPU-second by hosts, and instructions a hop
     "lossy": ({128: 40, 1024: 28, 8192: 15}, 200),
@@ -33,7 +40,9 @@ def build(folder: Path) -> Path:
     sources = [str(ROOT / "benches/bench.c"), *sorted(map(str, ROOT.glob("csrc/*/*.c")))]
     include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/include'}"]
     compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, *FLAGS, "-g", *include, *sources, "-pthread", "-lm", "-o", str(program)], check=True)
+    subprocess.run(
+        [compiler, *FLAGS, "-g", *include, *sources, "-pthread", "-lm", "-o", str(program)], check=True
+    )
     return program
 
 
@@ -49,14 +58,21 @@ def best(program: Path, repeat: int, *scene: object) -> dict:
     return min(runs, key=lambda r: r["cpu_s"])
 
 
-def instructions(program: Path, *scene: object) -> float | None:
-    """Instructions a hop inside fab_run_step; None without valgrind."""
-    if not shutil.which("valgrind"):
-        return None
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=fab_run_step"]
-    done = subprocess.run([*command, str(program), *map(str, scene)], check=True, capture_output=True, text=True)
+def instructions(program: Path, *scene: object) -> float:
+    """Instructions a hop inside fab_run_step."""
+    command = [
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        "--toggle-collect=fab_run_step",
+    ]
+    done = subprocess.run(
+        [*command, str(program), *map(str, scene)], check=True, capture_output=True, text=True
+    )
     counted = re.search(r"Collected : (\d+)", done.stderr)
-    return int(counted[1]) / json.loads(done.stdout)["hops"] if counted else None
+    if not counted:
+        raise SystemExit(f"callgrind did not say what it collected:\n{done.stderr}")
+    return int(counted[1]) / json.loads(done.stdout)["hops"]
 
 
 def machine() -> dict[str, str]:
@@ -66,7 +82,11 @@ def machine() -> dict[str, str]:
         except (OSError, subprocess.CalledProcessError):
             return ""
 
-    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
+    model = (
+        re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+        if sys.platform == "linux"
+        else None
+    )
     return {
         "compiler": output(os.environ.get("CC", "cc"), "--version").splitlines()[0],
         "flags": " ".join(FLAGS),
@@ -77,60 +97,90 @@ def machine() -> dict[str, str]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="128 hosts only")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each scene; the best counts (default 5)")
-    parser.add_argument("--no-callgrind", action="store_true", help="do not count instructions")
-    parser.add_argument("-o", "--output", type=Path, help="write all figures as JSON")
-    options = parser.parse_args()
-    ports = [8] if options.quick else list(SIZES)
-    rows: list[dict] = []
+class Bench:
+    """The scenes, run and printed one by one."""
 
-    def show(label: str, result: dict, note: str = "") -> None:
-        print(f"{label:<44}{result['mhops_per_cpu_s']:8.1f} M hops/CPU-s  {note}", flush=True)
+    def __init__(self, program: Path, ports: list[int], repeat: int, count_instructions: bool) -> None:
+        self.program, self.ports, self.repeat = program, ports, repeat
+        self.count_instructions = count_instructions
+        self.results: list[dict] = []
 
-    with tempfile.TemporaryDirectory() as folder:
-        program = build(Path(folder))
+    def best(self, *scene: object, more: int = 1) -> dict:
+        self.results.append(best(self.program, more * self.repeat, *scene))
+        return self.results[-1]
+
+    @staticmethod
+    def show(label: str, result: dict, *notes: str) -> None:
+        print(f"{label:<36}{result['mhops_per_cpu_s']:6.1f} M hops/CPU-s  {', '.join(notes)}", flush=True)
+
+    def permutations(self) -> None:
         print("permutation, DCQCN and ECN on, an ACK a packet")
         for gbps in (100, 400):
             for fabric in ("lossy", "pause", "pause+class"):
-                for k in ports:
-                    result = best(program, options.repeat, "perm", k, gbps, fabric)
-                    notes = [f"{result['bytes_per_host'] / 1024:.1f} KiB a host"]
-                    if gbps == 100 and not options.no_callgrind:
-                        result["instructions_per_hop"] = instructions(program, "perm", k, gbps, fabric)
-                        if result["instructions_per_hop"]:
-                            notes.append(f"{result['instructions_per_hop']:.0f} instructions a hop")
-                    if gbps == 100 and fabric in GOALS:
-                        speed, count = GOALS[fabric]
-                        notes.append(f"goal {speed[SIZES[k]]} M, {count} instructions")
-                    rows.append(result)
-                    show(f"{fabric:<12} {SIZES[k]:>5} hosts {gbps} Gb/s", result, ", ".join(notes))
+                for k in self.ports:
+                    self.permutation(k, gbps, fabric)
+
+    def permutation(self, k: int, gbps: int, fabric: str) -> None:
+        result = self.best("perm", k, gbps, fabric)
+        notes = [f"{result['bytes_per_host'] / 1024:.1f} KiB a host"]
+        if self.count_instructions:
+            result["instructions_per_hop"] = instructions(self.program, "perm", k, gbps, fabric)
+            notes.append(f"{result['instructions_per_hop']:.0f} instructions a hop")
+        if gbps == 100 and fabric in GOALS:
+            speed, count = GOALS[fabric]
+            notes.append(f"goal {speed[SIZES[k]]} M and {count}")
+        self.show(f"{fabric:<12} {SIZES[k]:>5} hosts {gbps} Gb/s", result, *notes)
+
+    def others(self) -> None:
         print("other scenes at 100 Gb/s")
-        for k in ports[:2]:
+        for k in self.ports[:2]:
             for scene in ("incast", "a2a"):
                 for fabric in ("lossy", "pause"):
-                    rows.append(best(program, options.repeat, scene, k, 100, fabric))
-                    show(f"{scene} {fabric:<12} {SIZES[k]:>5} hosts", rows[-1])
+                    self.show(f"{scene:<7}{fabric:<6}{SIZES[k]:>5} hosts", self.best(scene, k, 100, fabric))
         for ranks, k in ((128, 8), (512, 16)):
-            if k in ports:
-                rows.append(best(program, options.repeat, "ring", k, 100, "pause", 1, ranks))
-                show(f"ring all-reduce of 1 MiB, {ranks} ranks", rows[-1],
-                     f"{rows[-1]['mmessages_per_cpu_s']:.1f} M messages/CPU-s (goal for 512 ranks: 2)")  # fmt: skip
-        sparse = {k: best(program, 2 * options.repeat, "sparse", k, 100, "lossy") for k in ports}
-        for k, result in sparse.items():
-            rows.append(result)
-            ratio = result["cpu_s"] / sparse[8]["cpu_s"]
-            show(f"16 flows alone on {SIZES[k]} hosts", result, f"{ratio:.2f} of the time on 128 (goal 1.5)")
-        for k in ports:
-            one, two = (best(program, options.repeat, "perm", k, 100, "pause", threads) for threads in (1, 2))
+            if k in self.ports:
+                result = self.best("ring", k, 100, "pause", 1, ranks)
+                messages = f"{result['mmessages_per_cpu_s']:.1f} M messages/CPU-s"
+                self.show(f"1 MiB ring all-reduce, {ranks} ranks", result, messages, "goal 2 with 512 ranks")
+
+    def sparse(self) -> None:
+        alone: float | None = None
+        for k in self.ports:
+            result = self.best("sparse", k, 100, "lossy", more=2)
+            alone = alone or result["cpu_s"]
+            ratio = f"{result['cpu_s'] / alone:.2f} of the time on {SIZES[self.ports[0]]}"
+            self.show(f"16 flows alone on {SIZES[k]} hosts", result, ratio, "goal 1.5")
+
+    def threads(self) -> None:
+        for k in self.ports:
+            one, two = (self.best("perm", k, 100, "pause", threads) for threads in (1, 2))
             if one["digest"] != two["digest"]:
                 raise SystemExit("one and two threads differ")
-            rows.append(two)
-            print(f"{'2 threads, pause, ' + str(SIZES[k]) + ' hosts':<44}{one['wall_s'] / two['wall_s']:8.2f} times as fast (goal 1.5)")
+            ratio = f"{one['wall_s'] / two['wall_s']:.2f} times as fast as one, goal 1.5"
+            self.show(f"2 threads, pause, {SIZES[k]} hosts", two, ratio)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="128 hosts only")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="runs of each scene; the best counts (default 5)"
+    )
+    parser.add_argument("--no-callgrind", action="store_true", help="do not count instructions")
+    parser.add_argument("-o", "--output", type=Path, help="write all figures as JSON")
+    options = parser.parse_args()
+    count = not options.no_callgrind and shutil.which("valgrind") is not None
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(build(Path(folder)), [8] if options.quick else list(SIZES), options.repeat, count)
+        bench.permutations()
+        bench.others()
+        bench.sparse()
+        bench.threads()
     if options.output:
-        options.output.write_text(json.dumps({"machine": machine(), "results": rows}, indent=1) + "\n")
+        text = json.dumps({"machine": machine(), "results": bench.results}, indent=1)
+        options.output.write_text(text + "\n")
     return 0
 
 

@@ -12,8 +12,8 @@ import types
 
 import numpy as np
 import pyarrow as pa
-from fabricsim._core.engine import implementations, params, summaries
 
+from fabricsim._core.engine import implementations, params, summaries
 from fabricsim.errors import DeadlockError
 from fabricsim.trace import KINDS
 

@@ -12,24 +12,24 @@ extern int64_t check_passed, check_failed;
 /* At most so many failures are told in full. */
 enum { CHECK_TOLD = 40 };
 
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (condition) {                                                                  \
-            check_passed++;                                                               \
-        } else if (check_failed++ < CHECK_TOLD) {                                         \
-            printf("%s:%d: %s: not %s\n", __FILE__, __LINE__, __func__, #condition);      \
-        }                                                                                 \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (condition) {                                                                                               \
+            check_passed++;                                                                                            \
+        } else if (check_failed++ < CHECK_TOLD) {                                                                      \
+            printf("%s:%d: %s: not %s\n", __FILE__, __LINE__, __func__, #condition);                                   \
+        }                                                                                                              \
     } while (0)
 
-#define CHECK_EQ(found, wanted)                                                                     \
-    do {                                                                                            \
-        const int64_t found_ = (int64_t)(found), wanted_ = (int64_t)(wanted);                       \
-        if (found_ == wanted_) {                                                                    \
-            check_passed++;                                                                         \
-        } else if (check_failed++ < CHECK_TOLD) {                                                   \
-            printf("%s:%d: %s: %s is %" PRId64 ", not %" PRId64 " (%s)\n", __FILE__, __LINE__,      \
-                   __func__, #found, found_, wanted_, #wanted);                                     \
-        }                                                                                           \
+#define CHECK_EQ(found, wanted)                                                                                        \
+    do {                                                                                                               \
+        const int64_t found_ = (int64_t)(found), wanted_ = (int64_t)(wanted);                                          \
+        if (found_ == wanted_) {                                                                                       \
+            check_passed++;                                                                                            \
+        } else if (check_failed++ < CHECK_TOLD) {                                                                      \
+            printf("%s:%d: %s: %s is %" PRId64 ", not %" PRId64 " (%s)\n", __FILE__, __LINE__, __func__, #found,       \
+                   found_, wanted_, #wanted);                                                                          \
+        }                                                                                                              \
     } while (0)
 
 /* Draws for the tests: a small generator of its own (xorshift64*), so that a failure repeats. */

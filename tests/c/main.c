@@ -9,8 +9,8 @@ static const struct {
     const char *name;
     void (*run)(void);
 } tests[] = {
-    {"core", test_core},   {"params", test_params}, {"net", test_net},         {"merge", test_merge},
-    {"route", test_route}, {"queue", test_queue},   {"cc", test_cc},           {"coll", test_coll},
+    {"core", test_core},       {"params", test_params},   {"net", test_net}, {"merge", test_merge},
+    {"route", test_route},     {"queue", test_queue},     {"cc", test_cc},   {"coll", test_coll},
     {"program", test_program}, {"classes", test_classes}, {"run", test_run}, {"threads", test_threads},
 };
 

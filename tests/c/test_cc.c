@@ -113,7 +113,7 @@ static void hyper_increase(void)
     const int64_t values[] = {1, 1000, 300, 50};
     start(names, values, 4);
     notify(0);
-    notify(0); /* current 10, target 20 */
+    notify(0);                                      /* current 10, target 20 */
     fab_cc_dcqcn.on_send(&config, &state, 1000, 0); /* byte round 1: max >= F: target 20.05; 15.025 */
     rate_is(0, 15025000);
     rate_is(55 * US, (15025000 + 20100000 + 1) / 2); /* timer round 1: additive again */
@@ -193,7 +193,8 @@ static void target_may_stay(void)
 /* alpha_by_timer: alpha grows only when its timer ends with a notification in it. */
 static void alpha_by_timer(void)
 {
-    const char *const names[] = {"alpha_by_timer", "g_inverse", "increase_timer_ps", "alpha_timer_ps", "byte_counter_bytes"};
+    const char *const names[] = {"alpha_by_timer", "g_inverse", "increase_timer_ps", "alpha_timer_ps",
+                                 "byte_counter_bytes"};
     const int64_t values[] = {1, 4, 1000000 * US, 10 * US, 0};
     start(names, values, 5);
     notify(0);

@@ -4,7 +4,8 @@
 
 /* Where deficit round robin ends up, without walking: who has the turn goes on while its deficit pays; else the next that
  * waits, which always can pay with a further quantum; those that were passed had nothing to send and lose all. */
-static uint32_t by_hand(fab_turns_t *self, uint32_t classes, uint32_t waiting, const uint16_t *head_bytes, int32_t quantum)
+static uint32_t by_hand(fab_turns_t *self, uint32_t classes, uint32_t waiting, const uint16_t *head_bytes,
+                        int32_t quantum)
 {
     const uint32_t from = self->turn;
     if (waiting >> from & 1 && self->deficit_bytes[from] >= head_bytes[from]) {
@@ -50,7 +51,8 @@ static void turns_are_those_by_hand(void)
                     CHECK_EQ(turns.deficit_bytes[c], wanted.deficit_bytes[c]);
                     CHECK(turns.deficit_bytes[c] >= 0 && turns.deficit_bytes[c] < 2 * quantum);
                 }
-                CHECK_EQ(fab_classes_pick(&strict, FAB_STRICT, classes, waiting, heads, quantum), highest(classes, waiting));
+                CHECK_EQ(fab_classes_pick(&strict, FAB_STRICT, classes, waiting, heads, quantum),
+                         highest(classes, waiting));
             }
         }
 }

@@ -80,7 +80,8 @@ static void arrive(flight_t flight)
         stage.now = flight.from;
         /* an operation that has ended does not hear of its acknowledgements */
         if (stage.ops->acknowledged && !stage.ended[flight.from])
-            after(flight.from, stage.ops->acknowledged(&stage.coll[flight.from], &stage.state[flight.from], flight.step, out));
+            after(flight.from,
+                  stage.ops->acknowledged(&stage.coll[flight.from], &stage.state[flight.from], flight.step, out));
         return;
     }
     stage.flights[stage.flight_count++] = (flight_t){flight.from, flight.to, flight.step, flight.bytes, true};
@@ -98,7 +99,8 @@ static flight_t take(dice_t *dice)
     uint32_t at = dice_below(dice, stage.flight_count);
     const flight_t chosen = stage.flights[at];
     for (uint32_t i = 0; i < at; i++)
-        if (stage.flights[i].from == chosen.from && stage.flights[i].to == chosen.to && stage.flights[i].ack == chosen.ack) {
+        if (stage.flights[i].from == chosen.from && stage.flights[i].to == chosen.to &&
+            stage.flights[i].ack == chosen.ack) {
             at = i;
             break;
         }
@@ -242,7 +244,11 @@ static void pairwise(uint32_t n, int64_t bytes, uint64_t seed)
         splits[i] = dice_below(&dice, 3) ? dice_below(&dice, 5000) : 0;
     for (int by_sender = 0; by_sender < 2; by_sender++) {
         play(&fab_coll_pairwise,
-             (fab_coll_t){.kind = FAB_OP_ALL_TO_ALL, .count = n, .splits = splits, .splits_by_sender = by_sender, .values = values},
+             (fab_coll_t){.kind = FAB_OP_ALL_TO_ALL,
+                          .count = n,
+                          .splits = splits,
+                          .splits_by_sender = by_sender,
+                          .values = values},
              seed);
         for (uint32_t r = 0; r < n; r++)
             for (uint32_t to = 0; to < n; to++)

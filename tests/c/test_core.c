@@ -78,10 +78,7 @@ static void draws_are_even(void)
     }
 }
 
-static int compare_timers(const void *a, const void *b)
-{
-    return fab_timer_before(a, b) ? -1 : fab_timer_before(b, a);
-}
+static int compare_timers(const void *a, const void *b) { return fab_timer_before(a, b) ? -1 : fab_timer_before(b, a); }
 
 static void heap_sorts(void)
 {

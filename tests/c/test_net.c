@@ -125,7 +125,8 @@ static void random_graphs(void)
         const int32_t hosts = 1 + (int32_t)dice_below(&dice, 20), switches = 1 + (int32_t)dice_below(&dice, 12);
         world_start(&world, hosts, switches);
         for (int32_t h = 0; h < hosts; h++)
-            world_cable(&world, h, hosts + (int32_t)dice_below(&dice, (uint32_t)switches), 100000, 1 + dice_below(&dice, 5000));
+            world_cable(&world, h, hosts + (int32_t)dice_below(&dice, (uint32_t)switches), 100000,
+                        1 + dice_below(&dice, 5000));
         for (uint32_t i = dice_below(&dice, 40); i; i--) {
             const int32_t a = hosts + (int32_t)dice_below(&dice, (uint32_t)switches),
                           b = hosts + (int32_t)dice_below(&dice, (uint32_t)switches);

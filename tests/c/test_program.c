@@ -17,7 +17,8 @@ static int compile(int32_t ranks, const int32_t *rank_host, const char *const *a
         straight[r] = r;
     fab_problems_clear(&problems);
     *program_out = NULL;
-    return fab_program_new(model, &rows.table, rank_host ? rank_host : straight, ranks, algorithms, &problems, program_out);
+    return fab_program_new(model, &rows.table, rank_host ? rank_host : straight, ranks, algorithms, &problems,
+                           program_out);
 }
 
 static void refused(int code, int32_t ranks, const char *words)
@@ -279,7 +280,8 @@ static void sets(void)
         for (uint32_t i = 0; i < 4; i++)
             wanted = (uint32_t)order[i] == rank ? i : wanted;
         CHECK_EQ(fab_program_position(program, program->ops[0].set, rank), wanted);
-        CHECK_EQ(fab_program_position(program, program->ops[1].set, rank), rank >= 2 && rank <= 4 ? rank - 2 : FAB_NONE);
+        CHECK_EQ(fab_program_position(program, program->ops[1].set, rank),
+                 rank >= 2 && rank <= 4 ? rank - 2 : FAB_NONE);
     }
     for (uint32_t i = 0; i < 4; i++) {
         CHECK_EQ(fab_program_rank(program, i), order[i]);

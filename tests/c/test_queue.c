@@ -14,14 +14,14 @@ typedef struct {
     uint32_t flags; /* given along with the packet */
     uint16_t bytes;
     bool control, frame; /* goes before data; before control packets too */
-    int64_t ready_ps; /* may not begin before */
-    int64_t begin_ps; /* -1: not yet begun */
+    int64_t ready_ps;    /* may not begin before */
+    int64_t begin_ps;    /* -1: not yet begun */
 } item_t;
 
 typedef struct {
     item_t items[MODEL_PACKETS];
-    uint32_t count;   /* in order of departure */
-    uint32_t begun;   /* items[0 … begun-1] have a begin_ps */
+    uint32_t count; /* in order of departure */
+    uint32_t begun; /* items[0 … begun-1] have a begin_ps */
     int64_t free_ps;
     bool paused;
     uint32_t q16;
@@ -217,7 +217,8 @@ static void random_walk(uint64_t seed, bool cut_through)
             release(now_ps);
             const bool frame = dice_below(&dice, 3) == 0;
             const uint32_t kind = (frame ? FAB_PAUSE : FAB_ACK) << FAB_KIND_SHIFT;
-            fab_queue_overtake(&rig.worker, &rig.fabric, 0, (fab_packet_t){.psn_flags = step | kind, .bytes = bytes}, now_ps);
+            fab_queue_overtake(&rig.worker, &rig.fabric, 0, (fab_packet_t){.psn_flags = step | kind, .bytes = bytes},
+                               now_ps);
             uint32_t at = m->begun;
             while (at < m->count && (frame ? m->items[at].frame : m->items[at].control))
                 at++;
@@ -263,7 +264,8 @@ static void plain_pushes(bool cut_through)
         now_ps += dice_below(&dice, 400000);
         model_advance(&rig.model, now_ps);
         const uint16_t bytes = (uint16_t)(84 + dice_below(&dice, 4100));
-        fab_link_push(&rig.worker, &rig.fabric, 0, &(fab_packet_t){.psn_flags = step, .bytes = bytes}, 0, now_ps, !cut_through);
+        fab_link_push(&rig.worker, &rig.fabric, 0, &(fab_packet_t){.psn_flags = step, .bytes = bytes}, 0, now_ps,
+                      !cut_through);
         model_insert(&rig.model, rig.model.count, step, bytes, false, now_ps);
         model_advance(&rig.model, now_ps);
         CHECK_EQ(rig.head_ps, arrival_of(rig.received));

@@ -83,23 +83,33 @@ static void busy_rows(int32_t ranks, uint64_t seed)
     rows_after(&rows, 1005);
 }
 
-static const choice_t lossy[] = {{"cc", "dcqcn", "rate_ai_mbps", 100},  {"switch", "ethernet", "buffer_bytes", 120000},
-                                 {"switch", "ethernet", "ecn_kmin_bytes", 5000}, {"switch", "ethernet", "ecn_kmax_bytes", 50000},
+static const choice_t lossy[] = {{"cc", "dcqcn", "rate_ai_mbps", 100},
+                                 {"switch", "ethernet", "buffer_bytes", 120000},
+                                 {"switch", "ethernet", "ecn_kmin_bytes", 5000},
+                                 {"switch", "ethernet", "ecn_kmax_bytes", 50000},
                                  {"transport", "roce", "rto_ps", 200000000}};
-static const choice_t paused[] = {{"link", "pause", "xoff_bytes", 20000}, {"cc", "dcqcn", NULL, 0},
-                                  {"switch", "ethernet", "buffer_bytes", 2000000}};
-static const choice_t through[] = {{"switch", "ethernet", "cut_through", 1}, {"link", "pause", "xon_gap_bytes", 0},
-                                   {"switch", "ethernet", "buffer_bytes", 2000000}, {"link", "pause", "xoff_bytes", 9000}};
-static const choice_t sprayed[] = {{"route", "spray", NULL, 0}, {"transport", "roce", "ack_every_count", 4},
-                                   {"link", "pause", NULL, 0}};
-static const choice_t mixed[] = {{"transport", "roce", "control_priority", 0}, {"transport", "roce", "window_bytes", 30000},
+static const choice_t paused[] = {
+    {"link", "pause", "xoff_bytes", 20000}, {"cc", "dcqcn", NULL, 0}, {"switch", "ethernet", "buffer_bytes", 2000000}};
+static const choice_t through[] = {{"switch", "ethernet", "cut_through", 1},
+                                   {"link", "pause", "xon_gap_bytes", 0},
+                                   {"switch", "ethernet", "buffer_bytes", 2000000},
+                                   {"link", "pause", "xoff_bytes", 9000}};
+static const choice_t sprayed[] = {
+    {"route", "spray", NULL, 0}, {"transport", "roce", "ack_every_count", 4}, {"link", "pause", NULL, 0}};
+static const choice_t mixed[] = {{"transport", "roce", "control_priority", 0},
+                                 {"transport", "roce", "window_bytes", 30000},
                                  {"transport", "roce", "mtu_bytes", 1024}};
 
-static const choice_t strict[] = {{"switch", "ethernet", "data_class_count", 3}, {"switch", "ethernet", "buffer_bytes", 2000000},
-                                  {"link", "pause", "xoff_bytes", 9000}, {"cc", "dcqcn", NULL, 0}};
-static const choice_t turns[] = {{"switch", "ethernet", "data_class_count", 4}, {"switch", "ethernet", "class_round_robin", 1},
-                                 {"switch", "ethernet", "cut_through", 1},      {"link", "pause", "lossless_classes", 5},
-                                 {"route", "spray", NULL, 0}, {"switch", "ethernet", "buffer_bytes", 900000},
+static const choice_t strict[] = {{"switch", "ethernet", "data_class_count", 3},
+                                  {"switch", "ethernet", "buffer_bytes", 2000000},
+                                  {"link", "pause", "xoff_bytes", 9000},
+                                  {"cc", "dcqcn", NULL, 0}};
+static const choice_t turns[] = {{"switch", "ethernet", "data_class_count", 4},
+                                 {"switch", "ethernet", "class_round_robin", 1},
+                                 {"switch", "ethernet", "cut_through", 1},
+                                 {"link", "pause", "lossless_classes", 5},
+                                 {"route", "spray", NULL, 0},
+                                 {"switch", "ethernet", "buffer_bytes", 900000},
                                  {"transport", "roce", "rto_ps", 200000000}};
 
 static const struct {
@@ -109,8 +119,8 @@ static const struct {
     bool lossless;
     int32_t classes; /* rows take turns among them; 0: the table has no such column */
 } fabrics[] = {
-    {"lossy", lossy, 5, false, 0},   {"paused", paused, 3, true, 0}, {"through", through, 4, true, 1},
-    {"sprayed", sprayed, 3, true, 1}, {"mixed", mixed, 3, false, 1}, {"strict", strict, 4, true, 3},
+    {"lossy", lossy, 5, false, 0},    {"paused", paused, 3, true, 0}, {"through", through, 4, true, 1},
+    {"sprayed", sprayed, 3, true, 1}, {"mixed", mixed, 3, false, 1},  {"strict", strict, 4, true, 3},
     {"turns", turns, 7, false, 4},
 };
 
@@ -219,7 +229,8 @@ static void a_connection_gives_up(void)
 {
     world_star(&world, 2);
     world.delay_ps[0] = 900000000;
-    const choice_t choices[] = {{"transport", "roce", "rto_ps", 1000000}, {"transport", "roce", "retry_limit_count", 3}};
+    const choice_t choices[] = {{"transport", "roce", "rto_ps", 1000000},
+                                {"transport", "roce", "retry_limit_count", 3}};
     fab_model_t *model = world_model(&world, choices, 2);
     rows_start(&rows);
     rows_flow(&rows, 0, 1, 100000, 0);
@@ -293,11 +304,13 @@ static void parameters_at_their_ends(void)
                             rows_peer(&rows, 1);
                     }
                     fab_program_t *program = world_program(model, &rows, 3);
-                    const outcome_t outcome = world_run(model, program, (fab_run_options_t){.seed = 3, .threads = 1}, 0);
+                    const outcome_t outcome =
+                        world_run(model, program, (fab_run_options_t){.seed = 3, .threads = 1}, 0);
                     const bool answered = outcome.code == FAB_OK || outcome.code == FAB_E_TRANSPORT;
                     CHECK(answered);
                     if (!answered)
-                        printf("%s.%s.%s = %" PRId64 ": %s", (*i)->room, (*i)->impl, p->name, value, outcome.problems.text);
+                        printf("%s.%s.%s = %" PRId64 ": %s", (*i)->room, (*i)->impl, p->name, value,
+                               outcome.problems.text);
                     ran++;
                     fab_program_free(program);
                     fab_model_free(model);

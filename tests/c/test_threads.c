@@ -36,10 +36,12 @@ static void run_on(const choice_t *choices, int32_t count, int32_t ranks)
 
 void test_threads(void)
 {
-    static const choice_t lossy[] = {{"cc", "dcqcn", NULL, 0}, {"switch", "ethernet", "buffer_bytes", 200000},
+    static const choice_t lossy[] = {{"cc", "dcqcn", NULL, 0},
+                                     {"switch", "ethernet", "buffer_bytes", 200000},
                                      {"transport", "roce", "rto_ps", 300000000}};
     static const choice_t paused[] = {{"link", "pause", "xoff_bytes", 20000}, {"route", "spray", NULL, 0}};
-    static const choice_t classes[] = {{"switch", "ethernet", "data_class_count", 3}, {"link", "pause", "xoff_bytes", 20000}};
+    static const choice_t classes[] = {{"switch", "ethernet", "data_class_count", 3},
+                                       {"link", "pause", "xoff_bytes", 20000}};
     world_fat_tree(&world, 4);
     run_on(lossy, 3, 16);
     run_on(paused, 2, 16);

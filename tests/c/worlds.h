@@ -66,6 +66,7 @@ typedef struct {
 } outcome_t;
 
 /* Runs to the end in steps of `slice_ps` (0: at once). */
-outcome_t world_run(const fab_model_t *model, const fab_program_t *program, fab_run_options_t options, int64_t slice_ps);
+outcome_t world_run(const fab_model_t *model, const fab_program_t *program, fab_run_options_t options,
+                    int64_t slice_ps);
 
 #endif

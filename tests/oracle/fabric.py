@@ -230,7 +230,7 @@ class Switch:
     # ---- priority flow control
 
     def xoff_level(self) -> int:
-        """Return the level above which an input sends XOFF; in an overfull buffer no more than the guarantee."""
+        """Return the level above which an input sends XOFF: the guarantee at most, in an overfull buffer."""
         assert self.pfc
         free = self.shared - self.used
         level = self.pfc["xoff_bytes"] or times_q16(max(free, 0), ppm_q16(self.pfc["xoff_alpha_ppm"]))
