@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fabricsim.convert import ConvertReport, _collectives
 from fabricsim.convert._captures import LIMIT, MAX_RANKS, Notes, everyone, fail, whole
 from fabricsim.convert._collectives import Call
-from fabricsim.convert._rows import HOST_STREAM, Rows, match_messages, message_row, micros_to_ps
+from fabricsim.convert._rows import HOST_STREAM, Rows, match_messages, message_row, micros_to_ps, topological
 
 if TYPE_CHECKING:
     from fabricsim.convert.chakra import Node, RankFile
@@ -118,32 +117,12 @@ def _indexed(f: RankFile, control: bool, *, strict: bool) -> list[list[int]] | N
     return result
 
 
-def _sorted(parents: list[list[int]], priority: list[tuple[int, int]]) -> list[int]:
-    """Positions so that parents come first, least priority first; without those on a circle or after one."""
-    waiting = [len(p) for p in parents]
-    followers: dict[int, list[int]] = defaultdict(list)
-    for i, own in enumerate(parents):
-        for p in own:
-            followers[p].append(i)
-    ready = [(priority[i], i) for i, n in enumerate(waiting) if n == 0]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        _, i = heapq.heappop(ready)
-        order.append(i)
-        for child in followers[i]:
-            waiting[child] -= 1
-            if waiting[child] == 0:
-                heapq.heappush(ready, (priority[child], child))
-    return order
-
-
 def _is_acyclic(parents: list[list[int]]) -> bool:
-    return len(_sorted(parents, [(0, 0)] * len(parents))) == len(parents)
+    return len(topological(parents, [(0, 0)] * len(parents))) == len(parents)
 
 
 def _local_order(f: RankFile, parents: list[list[int]]) -> list[int]:
-    order = _sorted(parents, [(node.start, i) for i, node in enumerate(f.nodes)])
+    order = topological(parents, [(node.start, i) for i, node in enumerate(f.nodes)])
     if len(order) < len(f.nodes):
         done = set(order)
         at = next(i for i in range(len(f.nodes)) if i not in done)

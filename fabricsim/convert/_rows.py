@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,26 @@ from fabricsim.errors import InputError
 
 #: Streams of host threads are numbered from here, so that CUDA streams keep their own numbers.
 HOST_STREAM = 1_000_000
+
+
+def topological(parents: Sequence[Collection[int]], priority: Sequence[Any]) -> list[int]:
+    """Positions so that parents come first, least priority first; without those on a circle or after one."""
+    waiting = [len(p) for p in parents]
+    followers: dict[int, list[int]] = defaultdict(list)
+    for i, own in enumerate(parents):
+        for parent in own:
+            followers[parent].append(i)
+    ready = [(priority[i], i) for i, n in enumerate(waiting) if n == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, i = heapq.heappop(ready)
+        order.append(i)
+        for child in followers[i]:
+            waiting[child] -= 1
+            if waiting[child] == 0:
+                heapq.heappush(ready, (priority[child], child))
+    return order
 
 
 class Rows:
@@ -39,23 +59,9 @@ class Rows:
 
         Raises InputError naming the rows of a cycle.
         """
-        waiting = [len(a | b) for a, b in zip(self.after, self.before, strict=True)]
-        followers: dict[int, list[int]] = defaultdict(list)
-        for i, (a, b) in enumerate(zip(self.after, self.before, strict=True)):
-            for parent in a | b:
-                followers[parent].append(i)
-        ready = [(priority[i], i) for i, n in enumerate(waiting) if n == 0]
-        heapq.heapify(ready)
-        order = []
-        while ready:
-            _, i = heapq.heappop(ready)
-            order.append(i)
-            for child in followers[i]:
-                waiting[child] -= 1
-                if waiting[child] == 0:
-                    heapq.heappush(ready, (priority[child], child))
+        order = topological([a | b for a, b in zip(self.after, self.before, strict=True)], priority)
         if len(order) < len(self.rows):
-            raise self._cycle({i for i, n in enumerate(waiting) if n})
+            raise self._cycle(set(range(len(self.rows))) - set(order))
         return order
 
     def _cycle(self, stuck: set[int]) -> InputError:

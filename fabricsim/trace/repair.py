@@ -48,7 +48,9 @@ class RepairReport:
 
     def __str__(self) -> str:
         text = f"{self.path}: saved {self.rows_saved} rows in {self.batches_saved} batches to {self.out}"
-        text += f"; lost {self.rows_lost} rows and {self.bytes_lost} bytes at the end"
+        text += (
+            f"; lost {self.rows_lost} rows; {self.bytes_lost} bytes behind them, a footer included, were left"
+        )
         if self.problems:
             text += f"; problems in what is left: {len(self.problems)}, the first: {self.problems[0]}"
         return text
