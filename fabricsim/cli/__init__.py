@@ -75,9 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(str(error))
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has enough; the interpreter must not try to flush to it again.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # its reader has enough
         return 0
     except KeyboardInterrupt:
         _tell("interrupted", label="")
@@ -86,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("out of memory")
         return INTERNAL
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            _abandon_output()
         _tell(f"{error.filename or 'output'}: {error.strerror or error}")
         return INTERNAL
     except Exception as error:
@@ -96,6 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             "This is a fault of fabricsim; FABRICSIM_TRACEBACK=1 shows where. Please report it."
         )
         return INTERNAL
+
+
+def _abandon_output() -> None:
+    """Send what waits for standard output nowhere, or the interpreter tries it again and exits 120."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
