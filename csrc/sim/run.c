@@ -275,10 +275,9 @@ static void sweep_colour(fab_run_t *self, uint32_t thread, uint32_t colour, int6
         const fab_range_t *range = &self->ranges[thread * net->group_count + g];
         if (range->colour != colour)
             continue;
-        const int64_t next_ps =
-            self->thread_count == 1
-                ? sweep_range(self, 1, worker, range, base_ps, until_ps)
-                : sweep_range(self, self->thread_count, worker, range, base_ps, until_ps);
+        const int64_t next_ps = self->thread_count == 1
+                                    ? sweep_range(self, 1, worker, range, base_ps, until_ps)
+                                    : sweep_range(self, self->thread_count, worker, range, base_ps, until_ps);
         least_ps = fab_min_i64(least_ps, next_ps);
     }
     self->residual_ps[thread * net->colour_count + colour] = least_ps;
