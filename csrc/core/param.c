@@ -4,14 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-int32_t fab_param_count(const fab_param_t *table)
-{
-    int32_t n = 0;
-    while (table && table[n].name)
-        n++;
-    return n;
-}
-
 static int32_t find(const fab_param_t *table, const char *name)
 {
     for (int32_t i = 0; table && table[i].name; i++)

@@ -13,6 +13,4 @@
 void fab_param_resolve(const char *room, const char *impl, const fab_param_t *table, const fab_setting_t *settings,
                        int32_t setting_count, int64_t *values_out, fab_problems_t *problems);
 
-int32_t fab_param_count(const fab_param_t *table);
-
 #endif

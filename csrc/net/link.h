@@ -106,12 +106,6 @@ FAB_INLINE int64_t fab_link_wire_ps(const fab_link_t *link, uint32_t bytes)
     return fab_wire_ps(bytes, link->ps_per_byte_q16);
 }
 
-/* Time until a packet handed over now would begin to leave, paused packets apart. */
-FAB_INLINE int64_t fab_link_backlog_ps(const fab_link_t *link, int64_t now_ps)
-{
-    return fab_max_i64(link->busy_ps - now_ps, 0);
-}
-
 /* Appends a packet, with some flags more, to a link that is not paused; its departure is fixed here and now. `storing`:
  * no link of this fabric cuts through. */
 FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, const fab_packet_t *packet,

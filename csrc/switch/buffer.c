@@ -47,9 +47,8 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
                 const uint32_t in_q16 = fabric->links[node->first_link + p].ps_per_byte_q16;
                 buffer->in_bytes_per_ps_q32 += (UINT64_C(1) << (32 + FAB_WIRE_SHIFT)) / in_q16 + 1;
             }
+            continue; /* counts by input are for pauses */
         }
-        if (!config->link.pause && !config->control_priority)
-            continue;
         buffer->in_bytes = calloc(ports, sizeof *buffer->in_bytes);
         buffer->level_bytes = calloc(ports, sizeof *buffer->level_bytes);
         buffer->headroom_bytes = calloc(ports, sizeof *buffer->headroom_bytes);
@@ -58,8 +57,6 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         if (!buffer->in_bytes || !buffer->level_bytes || !buffer->headroom_bytes || !buffer->release_ps ||
             !buffer->in_paused)
             return FAB_E_MEMORY;
-        if (!config->link.pause)
-            continue;
         for (uint32_t p = 0; p < node->port_count; p++)
             buffer->headroom_bytes[p] = fab_threshold_headroom_of_port(config, net, node->first_link + p);
         buffer->shared_bytes -= fab_threshold_headroom(config, net, node);

@@ -10,12 +10,10 @@ enum { FAB_MERGE_PORT_BITS = 10 };
 #define FAB_MERGE_NOTHING UINT64_MAX
 
 typedef struct {
-    uint64_t *tree;       /* tree[1] is the winner; leaves at `leaves` */
+    uint64_t *tree;       /* tree[1] is the winner; leaves from tree[1 << levels] on */
     const uint16_t *port; /* of a leaf */
-    uint32_t leaves;
-    uint32_t leaf; /* of the last winner */
-    uint32_t active;
-    uint32_t levels; /* log2 of leaves */
+    uint32_t leaf;        /* of the last winner */
+    uint32_t active, levels;
     int64_t base_ps, until_ps;
     int64_t idle_ps; /* earliest arrival on the ports that are not in the tree */
 } fab_merge_t;
@@ -43,7 +41,6 @@ FAB_INLINE void fab_merge_start(fab_merge_t *self, fab_worker_t *worker, const i
         levels++;
     *self = (fab_merge_t){.tree = worker->tree,
                           .port = port,
-                          .leaves = leaves,
                           .levels = levels,
                           .active = active,
                           .base_ps = base_ps,

@@ -161,21 +161,27 @@ static void set_timer_at(fab_worker_t *worker, fab_host_t *host, int64_t when_ps
         worker->error = FAB_E_MEMORY;
 }
 
-/* Puts a connection that may send in line, now or when its pacing allows. */
+/* Puts a connection that may send in line: when the link is free, or when its pacing allows if that is later. */
+FAB_INLINE void get_in_line(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, fab_tx_t *tx, uint32_t qpn,
+                            int64_t free_ps)
+{
+    tx->in_line = true;
+    if (tx->next_send_ps > free_ps)
+        set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+    else
+        push_ready(self, host, qpn);
+}
+
+/* The same for one that may have been idle, and wakes the NIC for it. */
 static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
 {
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     if (tx->in_line || !may_send(tx, self->window_packets))
         return;
-    tx->in_line = true;
-    const fab_link_t *link = &self->fabric->links[host->out_link];
-    if (tx->next_send_ps > now_ps && tx->next_send_ps > link->busy_ps) {
-        set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
-        return;
-    }
-    push_ready(self, host, qpn);
+    const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
+    get_in_line(self, worker, host, tx, qpn, free_ps);
     if (host->wake_ps == FAB_NEVER && host->ready & ~host->paused)
-        host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+        host->wake_ps = free_ps;
 }
 
 /* The NIC's turn: the link may be free; sends one packet. */
@@ -200,13 +206,8 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
             tx->progress_ps = now_ps;
             set_timer_at(worker, host, now_ps + self->config->values[ROCE_RTO_PS], TIMER_RTO | qpn);
         }
-        if (may_send(tx, self->window_packets)) {
-            tx->in_line = true;
-            if (tx->next_send_ps > link->busy_ps)
-                set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
-            else
-                push_ready(self, host, qpn);
-        }
+        if (may_send(tx, self->window_packets))
+            get_in_line(self, worker, host, tx, qpn, link->busy_ps);
     }
     host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }

@@ -47,7 +47,6 @@ from typing import Any
 
 from fabricsim.convert import ConvertReport, _protobuf
 from fabricsim.convert._captures import (
-    LIMIT,
     MAX_RANKS,
     Notes,
     bare,
@@ -405,9 +404,3 @@ def _read_json(capture: RankFile, data: bytes) -> None:
         node.place = f"{capture.name}: node {node.id} (workload_graph[{index}])"
         _check_type(node)
         capture.nodes.append(node)
-
-
-def attr_int(node: Node, name: str, low: int = 0, high: int = LIMIT) -> int | None:
-    """A numeric attribute of a node, or None when it is not there; raises InputError."""
-    value = node.attrs.get(name)
-    return None if value is None else whole(value, node.place, name, low, high)

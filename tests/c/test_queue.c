@@ -134,7 +134,7 @@ static void compare(int64_t now_ps)
         gaps_ps += begin_ps - free_ps;
         free_ps = begin_ps + wire_ps(m->items[i].bytes);
     }
-    CHECK_EQ(fab_link_backlog_ps(link, now_ps) + rig.port.parked_ps, backlog_ps + gaps_ps);
+    CHECK_EQ(fab_max_i64(link->busy_ps - now_ps, 0) + rig.port.parked_ps, backlog_ps + gaps_ps);
     for (uint32_t i = rig.received; i < m->count; i++)
         CHECK_EQ(fab_packet_psn(link->ring[(link->head + i - rig.received) & link->mask]), m->items[i].number);
 }
