@@ -1,6 +1,6 @@
 /* The congestion-control room: one controller a connection, at the sender, sees only time and bytes.
  *
- * Rates are kb/s in 64 bits; pacing is picoseconds a byte in Q16, as on the wire. A controller has no
+ * A controller steers by pacing (what on_send returns), by a window (window_bytes), or by both. Rates are kb/s in 64 bits; pacing is picoseconds a byte in Q16, as on the wire. A controller has no
  * timers of its own: it brings itself up to `now_ps` when it is asked, and the answer is the same as
  * if its timers had fired in their order. */
 #ifndef FAB_CC_CC_H
@@ -9,16 +9,38 @@
 #include "core/param.h"
 #include "core/wire.h"
 
-enum { FAB_CC_VALUES_MAX = 16 };
+enum { FAB_CC_VALUES_MAX = 16, FAB_CC_HOPS_MAX = 8 };
 
 /* What a controller keeps a connection; each defines its own layout over it. */
 typedef struct {
     int64_t words[10];
+    void *more; /* what does not fit: more_bytes of it, zeroed, when the controller asks for it */
 } fab_cc_state_t;
 
 typedef struct {
     int64_t values[FAB_CC_VALUES_MAX]; /* in the order of the controller's parameter table */
 } fab_cc_config_t;
+
+/* What a switch's output wrote on a packet as it left: in-band network telemetry. */
+typedef struct {
+    int64_t when_ps;
+    int64_t sent_bytes; /* by this output, ever */
+    int64_t queue_bytes;
+    int64_t rate_mbps;
+} fab_cc_hop_t;
+
+/* An acknowledgement, as its sender sees it. */
+typedef struct {
+    int64_t now_ps;
+    int64_t rtt_ps;          /* of the newest packet it covers; -1: not known (it was sent again) */
+    int64_t acked_bytes;     /* that it covers anew, on the wire */
+    int64_t in_flight_bytes; /* after it */
+    uint64_t acked_psn;      /* all packets before it have arrived */
+    uint64_t next_psn;       /* the next new packet */
+    bool marked;             /* the packet it answers had congestion experienced */
+    uint32_t hop_count;
+    const fab_cc_hop_t *hops; /* [hop_count] of the data packet, first switch first */
+} fab_cc_ack_t;
 
 typedef struct {
     fab_impl_t impl;
@@ -28,6 +50,15 @@ typedef struct {
     uint64_t (*on_send)(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t bytes, int64_t now_ps);
     /* A congestion notification arrived. */
     void (*on_cnp)(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t now_ps);
+    uint32_t more_bytes;
+    bool wants_rtt;  /* fills fab_cc_ack_t.rtt_ps: senders keep the time of every packet under way */
+    bool wants_hops; /* fills fab_cc_ack_t.hops: switches write telemetry, receivers send it back */
+    /* An acknowledgement arrived; NULL: the controller does not care for them. */
+    void (*on_ack)(const fab_cc_config_t *config, fab_cc_state_t *state, const fab_cc_ack_t *ack);
+    /* Bytes that may be under way from here on; NULL: no window. */
+    int64_t (*window_bytes)(const fab_cc_config_t *config, const fab_cc_state_t *state);
+    /* A time-out or a loss was found; NULL: the controller does not care. */
+    void (*on_loss)(const fab_cc_config_t *config, fab_cc_state_t *state, bool timeout, int64_t now_ps);
 } fab_cc_ops_t;
 
 extern const fab_cc_ops_t fab_cc_none, fab_cc_dcqcn;

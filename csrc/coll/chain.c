@@ -27,10 +27,10 @@ static uint32_t place(const fab_coll_t *c)
 
 static uint32_t next(const fab_coll_t *c) { return (c->position + 1) % c->count; }
 
-static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     if (c->count > 1 && place(c) != c->count - 1)
-        emit(context, next(c));
+        emit(context, next(c), 0);
 }
 
 static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
@@ -42,7 +42,7 @@ static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t o
         return false;
     const uint32_t m = pieces(c);
     for (uint32_t piece = 0; piece < m; piece++)
-        out.send(out.self, next(c), fab_coll_part(c->bytes, m, piece), piece);
+        out.send(out.self, next(c), fab_coll_part(c->bytes, m, piece), piece, 0);
     return true;
 }
 
@@ -50,7 +50,7 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
 {
     const uint32_t m = pieces(c);
     if (place(c) != c->count - 1)
-        out.send(out.self, next(c), fab_coll_part(c->bytes, m, step), step);
+        out.send(out.self, next(c), fab_coll_part(c->bytes, m, step), step, 0);
     return ++state->words[RECEIVED] == m;
 }
 

@@ -9,17 +9,38 @@
 
 #include "core/param.h"
 
-enum { FAB_COLL_VALUES_MAX = 8, FAB_COLL_STEP_BITS = 24 };
+enum { FAB_COLL_VALUES_MAX = 16, FAB_COLL_STEP_BITS = 24, FAB_COLL_CHANNELS_MAX = 64 };
 
-/* Every algorithm's table begins with these two; the work room applies them. */
-enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_OWN };
+/* Every algorithm's table begins with these; the work room applies them. */
+enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_NET_STEP_PS, FAB_COLL_OVERHEAD_PPM, FAB_COLL_OWN };
 
 #define FAB_COLL_COMMON_PARAMS                                                                                          \
     {                                                                                                                   \
         "launch_ps", "ps", 0, 0, INT64_C(1000000000000), "time from the start of the operation to its first message",   \
         ""},                                                                                                            \
         {"step_ps", "ps", 0, 0, INT64_C(1000000000000), "time from a message's arrival until what it triggers is sent", \
-         ""}
+         ""},                                                                                                           \
+        {"net_step_ps",                                                                                                 \
+         "ps",                                                                                                          \
+         0,                                                                                                             \
+         0,                                                                                                             \
+         INT64_C(1000000000000),                                                                                        \
+         "added to step_ps when the message came over the scale-out network",                                           \
+         ""},                                                                                                           \
+        {"overhead_ppm",                                                                                                \
+         "ppm",                                                                                                         \
+         0,                                                                                                             \
+         0,                                                                                                             \
+         10000000,                                                                                                      \
+         "bytes that the protocol sends beside the data",                                                               \
+         "NCCL: LL sends 8 bytes of flags with 8 of data, LL128 8 with 120"}
+
+typedef struct {
+    uint32_t reducer_count;
+    const uint32_t *parent;      /* [count + reducer_count] position, FAB_NONE at a root */
+    const uint32_t *child_first; /* [count + reducer_count + 1] */
+    const uint32_t *children;    /* positions */
+} fab_coll_tree_t;
 
 typedef struct {
     int32_t kind; /* FAB_OP_* */
@@ -27,23 +48,30 @@ typedef struct {
     int64_t bytes;         /* as the trace counts them, by kind */
     const int64_t *splits; /* all_to_all: count x count by sender and receiver, or count by receiver; or NULL */
     bool splits_by_sender;
-    const int64_t *values; /* of the algorithm's table */
+    uint32_t local_count;        /* ranks of a scale-up domain, if positions are blocks of so many a domain; else 1 */
+    const fab_coll_tree_t *tree; /* NULL without in-network reducers */
+    const int64_t *values;       /* of the algorithm's table */
 } fab_coll_t;
 
 typedef struct {
-    uint32_t words[6];
+    uint32_t words[12];
 } fab_coll_state_t;
 
-/* Where an algorithm sends. */
+/* Where an algorithm sends. Each channel has connections of its own; messages of one channel between two ranks stay in
+ * order. */
 typedef struct {
     void *self;
-    void (*send)(void *self, uint32_t to_position, int64_t bytes, uint32_t step);
+    void (*send)(void *self, uint32_t to_position, int64_t bytes, uint32_t step, uint32_t channel);
 } fab_coll_out_t;
+
+/* What peers() calls for every position and channel that it may send to. */
+typedef void fab_coll_emit_t(void *context, uint32_t position, uint32_t channel);
 
 typedef struct {
     fab_impl_t impl;
-    /* Calls emit for every position that `coll->position` may send to. */
-    void (*peers)(const fab_coll_t *coll, void (*emit)(void *context, uint32_t position), void *context);
+    /* Calls emit for every position and channel that `coll->position` may send to. */
+    void (*peers)(const fab_coll_t *coll, fab_coll_emit_t *emit, void *context);
+    bool reduces_in_network; /* uses coll->tree; peers, start and received are called for reducers too */
     /* Each returns whether the rank is done. */
     bool (*start)(const fab_coll_t *coll, fab_coll_state_t *state, fab_coll_out_t out);
     bool (*received)(const fab_coll_t *coll, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out);

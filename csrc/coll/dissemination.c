@@ -12,10 +12,10 @@ static const fab_param_t params[] = {
 
 enum { ARRIVED, ROUND }; /* bit set of rounds that came; the round being waited for */
 
-static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     for (uint32_t ahead = 1; ahead < c->count; ahead *= 2)
-        emit(context, (c->position + ahead) % c->count);
+        emit(context, (c->position + ahead) % c->count, 0);
 }
 
 static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
@@ -23,7 +23,7 @@ static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t o
     (void)state;
     if (c->count == 1)
         return true;
-    out.send(out.self, (c->position + 1) % c->count, c->values[MESSAGE_BYTES], 0);
+    out.send(out.self, (c->position + 1) % c->count, c->values[MESSAGE_BYTES], 0, 0);
     return false;
 }
 
@@ -34,7 +34,7 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
         const uint32_t round = ++state->words[ROUND];
         if (UINT64_C(1) << round >= c->count)
             return true;
-        out.send(out.self, (c->position + (1u << round)) % c->count, c->values[MESSAGE_BYTES], round);
+        out.send(out.self, (c->position + (1u << round)) % c->count, c->values[MESSAGE_BYTES], round, 0);
     }
     return false;
 }

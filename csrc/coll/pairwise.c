@@ -21,11 +21,11 @@ static int64_t bytes_between(const fab_coll_t *c, uint32_t from, uint32_t to)
     return fab_coll_part(c->bytes, c->count, c->kind == FAB_OP_ALL_GATHER ? from : to);
 }
 
-static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     for (uint32_t i = 1; i < c->count; i++)
         if (bytes_between(c, c->position, (c->position + i) % c->count) > 0)
-            emit(context, (c->position + i) % c->count);
+            emit(context, (c->position + i) % c->count, 0);
 }
 
 static bool go_on(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
@@ -36,7 +36,7 @@ static bool go_on(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t o
         if (bytes == 0)
             continue;
         state->words[OPEN]++;
-        out.send(out.self, to, bytes, 0);
+        out.send(out.self, to, bytes, 0, 0);
     }
     return state->words[NEXT] == c->count && state->words[RECEIVED] == state->words[EXPECTED];
 }

@@ -25,13 +25,13 @@ static void send(const fab_coll_t *c, uint32_t step, uint32_t piece, fab_coll_ou
 {
     const uint32_t m = pieces(c), part = (c->position + 2 * c->count - step) % c->count;
     const int64_t bytes = fab_coll_part(fab_coll_part(c->bytes, c->count, part), m, piece);
-    out.send(out.self, (c->position + 1) % c->count, bytes, step * m + piece);
+    out.send(out.self, (c->position + 1) % c->count, bytes, step * m + piece, 0);
 }
 
-static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     if (c->count > 1)
-        emit(context, (c->position + 1) % c->count);
+        emit(context, (c->position + 1) % c->count, 0);
 }
 
 static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)

@@ -27,7 +27,7 @@ static uint32_t at(const fab_coll_t *c, uint32_t v) { return (v + root(c)) % c->
 
 static void send(const fab_coll_t *c, uint32_t v, uint32_t piece, uint32_t from, fab_coll_out_t out)
 {
-    out.send(out.self, at(c, v), fab_coll_part(c->bytes, pieces(c), piece), piece << FROM_BITS | from);
+    out.send(out.self, at(c, v), fab_coll_part(c->bytes, pieces(c), piece), piece << FROM_BITS | from, 0);
 }
 
 static void send_down(const fab_coll_t *c, uint32_t piece, fab_coll_out_t out)
@@ -43,13 +43,13 @@ static void send_up(const fab_coll_t *c, uint32_t piece, fab_coll_out_t out)
     send(c, (v - 1) / 2, piece, v % 2 ? FROM_LEFT : FROM_RIGHT, out);
 }
 
-static void peers(const fab_coll_t *c, void (*emit)(void *, uint32_t), void *context)
+static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     const uint32_t v = place(c);
     if (v && c->kind != FAB_OP_BROADCAST)
-        emit(context, at(c, (v - 1) / 2));
+        emit(context, at(c, (v - 1) / 2), 0);
     for (uint32_t child = 2 * v + 1; child <= 2 * v + 2 && child < c->count && c->kind != FAB_OP_REDUCE; child++)
-        emit(context, at(c, child));
+        emit(context, at(c, child), 0);
 }
 
 /* Passes on the chunks that all children have delivered; returns whether the rank is done. */

@@ -21,14 +21,15 @@ typedef struct {
 /* The connections of a program: tx side sorted by source host, rx side by destination host. */
 typedef struct {
     uint32_t count;
-    uint32_t *tx_first; /* [host_count + 1] */
-    uint32_t *rx_first; /* [host_count + 1] */
-    uint16_t *tx_dst;   /* [count] host */
-    uint16_t *tx_qpn;   /* [count] the receiver's index of it */
-    int32_t *tx_lane;   /* [count] tells apart connections between the same hosts */
-    uint8_t *tx_class;  /* [count] data class */
-    uint16_t *rx_src;   /* [count] host */
-    uint16_t *rx_qpn;   /* [count] the sender's index of it */
+    uint32_t *tx_first;  /* [host_count + 1] */
+    uint32_t *rx_first;  /* [host_count + 1] */
+    uint16_t *tx_dst;    /* [count] host */
+    uint16_t *tx_qpn;    /* [count] the receiver's index of it */
+    int32_t *tx_lane;    /* [count] tells apart connections between the same hosts */
+    uint8_t *tx_class;   /* [count] data class */
+    uint8_t *tx_channel; /* [count] of a collective */
+    uint16_t *rx_src;    /* [count] host */
+    uint16_t *rx_qpn;    /* [count] the sender's index of it */
 } fab_connections_t;
 
 /* What the transport tells its user, on the thread of the host it happens at. */

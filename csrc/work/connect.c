@@ -65,10 +65,10 @@ static bool same_flow(const end_t *a, const end_t *b)
 typedef struct {
     uint16_t src, dst; /* hosts */
     int32_t lane;
-    uint8_t data_class;
+    uint8_t data_class, channel;
 } edge_t;
 
-/* By source, lane, class, destination: fab_program_find_qpn searches a host's part by the other three. */
+/* By source, lane, class, channel, destination: fab_program_find_qpn searches a host's part by the other four. */
 static int compare_edges(const void *a, const void *b)
 {
     const edge_t *x = a, *y = b;
@@ -78,6 +78,8 @@ static int compare_edges(const void *a, const void *b)
         return x->lane < y->lane ? -1 : 1;
     if (x->data_class != y->data_class)
         return x->data_class < y->data_class ? -1 : 1;
+    if (x->channel != y->channel)
+        return x->channel < y->channel ? -1 : 1;
     return x->dst < y->dst ? -1 : x->dst > y->dst;
 }
 
@@ -94,7 +96,7 @@ typedef struct {
     bool no_memory;
 } edges_t;
 
-static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, uint8_t data_class)
+static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, uint8_t data_class, uint32_t channel)
 {
     if (self->count == self->capacity) {
         const uint64_t capacity = self->capacity ? 2 * self->capacity : 4096;
@@ -106,14 +108,14 @@ static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, ui
         self->edges = edges;
         self->capacity = capacity;
     }
-    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane, data_class};
+    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane, data_class, (uint8_t)channel};
 }
 
-static void emit_peer(void *context, uint32_t position)
+static void emit_peer(void *context, uint32_t position, uint32_t channel)
 {
     edges_t *self = context;
     const uint32_t rank = self->program->ranks[self->set->first + position];
-    add_edge(self, self->src, self->program->rank_host[rank], self->lane, self->data_class);
+    add_edge(self, self->src, self->program->rank_host[rank], self->lane, self->data_class, channel);
 }
 
 static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count,
@@ -204,7 +206,7 @@ static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *pr
         const int32_t lane = send_lane(op, ordinal);
         self->qpn[ends[i].instance] = (uint32_t)lane;
         if (ends[i].src != ends[i].dst)
-            add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane, op->data_class);
+            add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane, op->data_class, 0);
     }
 out:
     free(ends);
@@ -283,14 +285,15 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
     c->tx_qpn = malloc((n + 1) * sizeof *c->tx_qpn);
     c->tx_lane = malloc((n + 1) * sizeof *c->tx_lane);
     c->tx_class = malloc((n + 1) * sizeof *c->tx_class);
+    c->tx_channel = malloc((n + 1) * sizeof *c->tx_channel);
     c->rx_src = malloc((n + 1) * sizeof *c->rx_src);
     c->rx_qpn = malloc((n + 1) * sizeof *c->rx_qpn);
     uint32_t *fill = malloc((hosts + 1) * sizeof *fill);
     int code = FAB_E_MEMORY;
-    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->tx_class || !c->rx_src ||
-        !c->rx_qpn || !fill)
+    if (!c->tx_first || !c->rx_first || !c->tx_dst || !c->tx_qpn || !c->tx_lane || !c->tx_class || !c->tx_channel ||
+        !c->rx_src || !c->rx_qpn || !fill)
         goto out;
-    self->memory_bytes += (int64_t)(n * 12 + hosts * 8);
+    self->memory_bytes += (int64_t)(n * 13 + hosts * 8);
     code = FAB_OK;
     for (uint64_t e = 0; e < n; e++) {
         c->tx_first[edges->edges[e].src + 1]++;
@@ -318,6 +321,7 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
         c->tx_dst[e] = edge->dst;
         c->tx_lane[e] = edge->lane;
         c->tx_class[e] = edge->data_class;
+        c->tx_channel[e] = edge->channel;
         c->tx_qpn[e] = (uint16_t)(rx - c->rx_first[edge->dst]);
         c->rx_src[rx] = edge->src;
         c->rx_qpn[rx] = (uint16_t)(e - c->tx_first[edge->src]);
@@ -327,14 +331,16 @@ out:
     return code;
 }
 
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class)
+uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
+                              uint32_t channel)
 {
     const fab_connections_t *c = &self->connections;
-    const edge_t wanted = {(uint16_t)host, (uint16_t)dst, lane, data_class};
+    const edge_t wanted = {(uint16_t)host, (uint16_t)dst, lane, data_class, (uint8_t)channel};
     uint32_t low = c->tx_first[host], high = c->tx_first[host + 1];
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        const edge_t there = {(uint16_t)host, c->tx_dst[middle], c->tx_lane[middle], c->tx_class[middle]};
+        const edge_t there = {(uint16_t)host, c->tx_dst[middle], c->tx_lane[middle], c->tx_class[middle],
+                              c->tx_channel[middle]};
         const int order = compare_edges(&there, &wanted);
         if (order == 0)
             return middle - c->tx_first[host];
@@ -362,7 +368,7 @@ int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
                        dst = (uint32_t)self->peers[op->peer_first + i - op->first_instance];
         self->qpn[i] = src == dst ? FAB_NONE
                                   : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst],
-                                                         (int32_t)self->qpn[i], op->data_class);
+                                                         (int32_t)self->qpn[i], op->data_class, 0);
     }
     free(edges.edges);
     return code;

@@ -98,22 +98,23 @@ typedef struct {
     const fab_op_t *op;
     active_t *active;
     uint32_t host;
-    int64_t now_ps;
+    int64_t now_ps, overhead_ppm;
 } sender_t;
 
-static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32_t step)
+static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32_t step, uint32_t channel)
 {
     const sender_t *s = context;
     const fab_program_t *program = s->exec->program;
     const uint32_t rank = program->ranks[program->sets[s->op->set].first + to_position];
     const uint32_t qpn =
-        fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class);
+        fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class, channel);
     if (qpn == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
         s->worker->error = FAB_E_INTERNAL;
         return;
     }
     const fab_cookie_t cookie = {s->op->first_instance + to_position, step, s->active->instance};
     s->active->open++;
+    bytes += (int64_t)((unsigned __int128)bytes * (uint64_t)s->overhead_ppm / 1000000);
     s->exec->transport->post(s->exec->hosts, s->worker, s->host, qpn, bytes, cookie, s->now_ps);
 }
 
@@ -178,7 +179,7 @@ static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
     const fab_coll_ops_t *algorithm = self->program->algorithm[op->kind];
     const fab_coll_t coll = fab_program_coll(self->program, instance);
-    sender_t sender = {self, worker, op, a, host, now_ps};
+    sender_t sender = {self, worker, op, a, host, now_ps, coll.values[FAB_COLL_OVERHEAD_PPM]};
     const fab_coll_out_t out = {&sender, coll_send};
     if (what == COLL_START) {
         a->started = true;
@@ -277,7 +278,8 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
             end_instance(self, worker, cookie.instance, now_ps);
         return;
     }
-    const int64_t step_ps = self->program->algorithm_values[op->kind][FAB_COLL_STEP_PS];
+    const int64_t *values = self->program->algorithm_values[op->kind];
+    const int64_t step_ps = values[FAB_COLL_STEP_PS] + values[FAB_COLL_NET_STEP_PS];
     if (step_ps)
         set_timer(self, worker, host, timer_key(TIMER_STEP, cookie.step, cookie.instance), now_ps + step_ps);
     else

@@ -411,6 +411,7 @@ void fab_program_free(fab_program_t *self)
     free(self->connections.tx_qpn);
     free(self->connections.tx_lane);
     free(self->connections.tx_class);
+    free(self->connections.tx_channel);
     free(self->connections.rx_src);
     free(self->connections.rx_qpn);
     free(self);

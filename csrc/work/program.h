@@ -85,7 +85,8 @@ fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance);
 /* Second half of the compilation: matches sends with recvs and makes the connections. */
 int fab_program_connect(fab_program_t *self, fab_problems_t *problems);
 
-/* The host's index of its connection to a host in a lane and class; FAB_NONE if there is none. */
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class);
+/* The host's index of its connection to a host in a lane, class and channel; FAB_NONE if there is none. */
+uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
+                              uint32_t channel);
 
 #endif

@@ -33,15 +33,17 @@ typedef struct {
 
 static stage_t stage;
 
-static void emit(void *context, uint32_t position)
+static void emit(void *context, uint32_t position, uint32_t channel)
 {
+    CHECK(channel < FAB_COLL_CHANNELS_MAX);
     CHECK(position < stage.coll[0].count);
     stage.peer[*(const uint32_t *)context][position] = true;
 }
 
-static void send(void *self, uint32_t to, int64_t bytes, uint32_t step)
+static void send(void *self, uint32_t to, int64_t bytes, uint32_t step, uint32_t channel)
 {
     (void)self;
+    CHECK(channel < FAB_COLL_CHANNELS_MAX);
     CHECK(to < stage.coll[0].count && to != stage.now);
     CHECK(stage.peer[stage.now][to]); /* only to those that peers() named: others have no connection */
     CHECK(bytes >= 0);

@@ -243,7 +243,7 @@ static void data_classes(void)
                 const uint32_t found = fab_program_find_qpn(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e]);
                 CHECK(!mine || found == e - c->tx_first[h]);
             }
-        CHECK_EQ(fab_program_find_qpn(program, 0, 1, -1, 1), FAB_NONE);
+        CHECK_EQ(fab_program_find_qpn(program, 0, 1, -1, 1, 0), FAB_NONE);
         CHECK(program->qpn[0] == program->qpn[6] && program->qpn[0] != program->qpn[2]);
         fab_program_free(program);
     }
