@@ -240,7 +240,8 @@ static void data_classes(void)
         for (uint32_t e = 0; e < c->count; e++)
             for (uint32_t h = 0; h < 6; h++) {
                 const bool mine = e >= c->tx_first[h] && e < c->tx_first[h + 1];
-                const uint32_t found = fab_program_find_qpn(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e]);
+                const uint32_t found =
+                    fab_program_find_qpn(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e], c->tx_channel[e]);
                 CHECK(!mine || found == e - c->tx_first[h]);
             }
         CHECK_EQ(fab_program_find_qpn(program, 0, 1, -1, 1, 0), FAB_NONE);
