@@ -70,17 +70,25 @@ typedef struct {
     int32_t count;
     const char *const *names;
     const int64_t *values;
+    int32_t network;
 } fab_setting_t;
 
 /* ---- model -------------------------------------------------------------------------------------- */
 
 /* Hosts are nodes 0 … host_count-1, switches follow. Cable i is full duplex: directed link 2i runs from
- * a to b, 2i+1 back. The order of a node's cables is the order of its ports. A host has one cable. */
+ * a to b, 2i+1 back. The order of a node's cables is the order of its ports.
+ *
+ * Cables belong to networks: 0 the scale-out fabric, 1 the scale-up domains. A switch's cables are all of one network;
+ * a host has at most one cable in each, and two hosts talk over the highest network that joins them. */
+enum { FAB_NETWORKS_MAX = 2 };
+
 typedef struct {
     int32_t host_count, switch_count, cable_count;
     const int32_t *cable_a, *cable_b;
     const int64_t *cable_rate_mbps, *cable_delay_ps;
     const int64_t *node_latency_ps; /* pipeline latency added to whatever enters the node */
+    const int8_t *cable_network;    /* NULL: all 0 */
+    int32_t reducer_count;          /* the last hosts: reducing units of switches (NVLS, SHARP), where no rank is */
 } fab_topology_t;
 
 typedef struct fab_model fab_model_t;

@@ -42,7 +42,7 @@ static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, 
         char **names = calloc((size_t)settings[i].count + 1, sizeof *names);
         int64_t *values = calloc((size_t)settings[i].count + 1, sizeof *values);
         *copy =
-            (fab_setting_t){"coll", strdup(settings[i].impl), settings[i].count, (const char *const *)names, values};
+            (fab_setting_t){"coll", strdup(settings[i].impl), settings[i].count, (const char *const *)names, values, 0};
         self->coll_setting_count++;
         if (!names || !values || !copy->impl)
             return FAB_E_MEMORY;

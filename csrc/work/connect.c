@@ -298,8 +298,7 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
     for (uint64_t e = 0; e < n; e++) {
         c->tx_first[edges->edges[e].src + 1]++;
         c->rx_first[edges->edges[e].dst + 1]++;
-        const uint32_t *component = self->net->component, *slot_of = self->net->slot_of;
-        if (component[slot_of[edges->edges[e].src]] != component[slot_of[edges->edges[e].dst]])
+        if (fab_net_between(self->net, edges->edges[e].src, edges->edges[e].dst) < 0)
             fab_problems_add(problems, "hosts %u and %u are not connected: the topology has several parts",
                              edges->edges[e].src, edges->edges[e].dst);
     }

@@ -46,6 +46,7 @@ cdef extern from "fabricsim.h" nogil:
         int32_t count
         const char *const *names
         const int64_t *values
+        int32_t network
 
     ctypedef struct fab_topology_t:
         int32_t host_count, switch_count, cable_count
@@ -54,6 +55,8 @@ cdef extern from "fabricsim.h" nogil:
         const int64_t *cable_rate_mbps
         const int64_t *cable_delay_ps
         const int64_t *node_latency_ps
+        const int8_t *cable_network
+        int32_t reducer_count
 
     ctypedef struct fab_model_t:
         pass

@@ -24,7 +24,9 @@ class Model:
         cable_rate_mbps: ArrayLike,
         cable_delay_ps: ArrayLike,
         node_latency_ps: ArrayLike,
-        settings: Sequence[tuple[str, str, Mapping[str, int]]] = (),
+        settings: Sequence[tuple[str, str, Mapping[str, int]] | tuple[str, str, Mapping[str, int], int]] = (),
+        cable_network: ArrayLike | None = None,
+        reducer_count: int = 0,
     ) -> None: ...
     def info(self) -> dict[str, int]: ...
     @property

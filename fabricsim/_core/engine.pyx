@@ -2,7 +2,7 @@
 """The binding of the core: three classes, each one pointer. No algorithm here."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport INT64_MAX, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
 cimport fabricsim._core.core as c
@@ -113,7 +113,11 @@ cdef class Model:
     node_latency_ps
         int64 array over nodes: pipeline latency added to what enters a node.
     settings
-        ``[(room, implementation, {parameter: int}), ...]``.
+        ``[(room, implementation, {parameter: int}), ...]``; a fourth item is the network (default 0).
+    cable_network
+        int8 array over cables: 0 the scale-out network, 1 the scale-up network; None: all 0.
+    reducer_count
+        The last so many hosts are reducing units of switches (NVLS, SHARP), where no rank is.
 
     Raises
     ------
@@ -124,7 +128,7 @@ cdef class Model:
     cdef c.fab_model_t *ptr
 
     def __cinit__(self, *, int n_hosts, int n_switches, cable_a, cable_b, cable_rate_mbps, cable_delay_ps,
-                  node_latency_ps, settings=()):
+                  node_latency_ps, settings=(), cable_network=None, int reducer_count=0):
         cdef const int32_t[::1] a = _array("cable_a", cable_a, np.int32)
         cdef const int32_t[::1] b = _array("cable_b", cable_b, np.int32)
         cdef const int64_t[::1] rate = _array("cable_rate_mbps", cable_rate_mbps, np.int64)
@@ -134,6 +138,9 @@ cdef class Model:
             raise ConfigError(["topology: the arrays of cables, or of nodes, differ in length"])
         if not len(a) or not len(latency):
             raise ConfigError(["topology: no cable"])
+        cdef const int8_t[::1] network = _array("cable_network", [0] if cable_network is None else cable_network, np.int8)
+        if cable_network is not None and len(network) != len(a):
+            raise ConfigError(["topology: the arrays of cables differ in length"])
         cdef c.fab_topology_t topology
         topology.host_count = n_hosts
         topology.switch_count = n_switches
@@ -143,6 +150,8 @@ cdef class Model:
         topology.cable_rate_mbps = &rate[0]
         topology.cable_delay_ps = &delay[0]
         topology.node_latency_ps = &latency[0]
+        topology.cable_network = NULL if cable_network is None else &network[0]
+        topology.reducer_count = reducer_count
         cdef _Settings own = _Settings(settings)
         cdef c.fab_problems_t problems
         c.fab_problems_clear(&problems)
@@ -185,12 +194,13 @@ cdef class _Settings:
         self.items = <c.fab_setting_t *>calloc(len(settings) + 1, sizeof(c.fab_setting_t))
         if self.items == NULL:
             raise MemoryError
-        for room, impl, chosen in settings:
+        for room, impl, chosen, *network in settings:
             self.keep += [room.encode(), impl.encode()]
             self.items[i].room = self.keep[-2]
             self.items[i].impl = self.keep[-1]
             names = <const char **>calloc(len(chosen) + 1, sizeof(char *))
             values = <int64_t *>calloc(len(chosen) + 1, sizeof(int64_t))
+            self.items[i].network = index(network[0]) if network else 0
             self.items[i].names = names
             self.items[i].values = values
             self.count = i + 1
