@@ -2,6 +2,7 @@
 #include "sim/list.h"
 
 const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, NULL};
+const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp, &fab_route_spray, NULL};
 const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
 
@@ -9,8 +10,8 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_switch_ethernet.impl,
     &fab_link_lossy,
     &fab_link_pause,
-    &fab_route_ecmp,
-    &fab_route_spray,
+    &fab_route_ecmp.impl,
+    &fab_route_spray.impl,
     &fab_transport_roce.impl,
     &fab_cc_none.impl,
     &fab_cc_dcqcn.impl,

@@ -9,6 +9,7 @@
 #include "transport/transport.h"
 
 extern const fab_switch_ops_t *const fab_list_switches[];
+extern const fab_route_ops_t *const fab_list_routes[];
 extern const fab_transport_ops_t *const fab_list_transports[];
 extern const fab_cc_ops_t *const fab_list_controllers[];
 

@@ -56,8 +56,8 @@ static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, 
     return FAB_OK;
 }
 
-static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t n, uint64_t *hash_seed_out,
-                      bool *spray_out, fab_problems_t *problems)
+static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t n, fab_route_config_t *route_out,
+                      fab_problems_t *problems)
 {
     int64_t v[64];
     for (int32_t i = 0; i < n; i++)
@@ -91,13 +91,15 @@ static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t 
     } else {
         fab_param_resolve("link", "lossy", fab_link_lossy.params, settings, n, v, problems);
     }
-    fab_param_resolve("route", route_name, fab_route_ecmp.params, settings, n, v, problems);
-    *hash_seed_out = (uint64_t)v[0];
-    *spray_out = strcmp(route_name, "spray") == 0;
+    for (const fab_route_ops_t *const *r = fab_list_routes; *r; r++)
+        if (strcmp((*r)->impl.impl, route_name) == 0) {
+            fab_param_resolve("route", route_name, (*r)->impl.params, settings, n, v, problems);
+            (*r)->configure(v, route_out);
+        }
     fab_param_resolve("transport", transport_name, self->transport_ops->impl.params, settings, n, v, problems);
     self->transport_ops->configure(v, &self->transport_config);
     self->transport_config.pause = sw->link.pause;
-    self->transport_config.reorder = *spray_out;
+    self->transport_config.reorder = route_out->reorder;
     sw->wire_max_bytes = self->transport_config.wire_max_bytes;
     sw->control_priority = self->transport_config.control_priority;
     self->transport_config.data_class_count = (uint32_t)sw->data_class_count;
@@ -111,15 +113,14 @@ int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings,
     fab_model_t *self = calloc(1, sizeof *self);
     if (!self)
         return FAB_E_MEMORY;
-    uint64_t hash_seed = 0;
-    bool spray = false;
-    configure(self, settings, setting_count, &hash_seed, &spray, problems);
+    fab_route_config_t route = {0};
+    configure(self, settings, setting_count, &route, problems);
     int code = problems->count ? FAB_E_CONFIG : FAB_OK;
     const int net_code = fab_net_compile(topology, problems, &self->net);
     if (!code)
         code = net_code;
     if (!code)
-        code = fab_route_compile(&self->net, hash_seed, spray, &self->route);
+        code = fab_route_compile(&self->net, 0, &route, NULL, problems, &self->route);
     if (!code)
         code = self->switch_ops->check(&self->switch_config, &self->net, problems);
     if (!code)

@@ -39,7 +39,8 @@ static uint32_t arithmetic_of(uint64_t hash_seed, uint32_t *differing_out)
     fab_net_t net = {0};
     fab_route_t route = {0};
     CHECK_EQ(fab_net_compile(t, &problems, &net), FAB_OK);
-    CHECK_EQ(fab_route_compile(&net, hash_seed, false, &route), FAB_OK);
+    const fab_route_config_t config = {.ops = &fab_route_ecmp, .hash_seed = hash_seed};
+    CHECK_EQ(fab_route_compile(&net, 0, &config, NULL, &problems, &route), FAB_OK);
     dice_t dice = {41 + hash_seed};
     *differing_out = 0;
     for (int32_t h = 0; h < t->host_count; h++) {
