@@ -67,10 +67,24 @@ typedef struct {
 /* What peers() calls for every position and channel that it may send to. */
 typedef void fab_coll_emit_t(void *context, uint32_t position, uint32_t channel);
 
+/* Some of the bytes that a collective is about. */
+typedef struct {
+    int64_t offset, bytes;
+} fab_coll_range_t;
+
+/* What carries() calls for every range of a message: `adds` if the receiver adds it to what it has, else it keeps it. In
+ * an all_to_all the offset is sender * count + receiver. */
+typedef void fab_coll_carry_t(void *context, fab_coll_range_t range, bool adds);
+
 typedef struct {
     fab_impl_t impl;
     /* Calls emit for every position and channel that `coll->position` may send to. */
     void (*peers)(const fab_coll_t *coll, fab_coll_emit_t *emit, void *context);
+    /* Tells which data the message `step` carries that `coll->position` sends to `to`: how the tests know that every byte
+     * gets where it belongs, once. NULL: none. */
+    void (*carries)(const fab_coll_t *coll, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context);
+    /* Why it cannot run over these ranks, as the end of a sentence; NULL: it can. May be NULL. */
+    const char *(*refuses)(const fab_coll_t *coll);
     bool reduces_in_network; /* uses coll->tree; peers, start and received are called for reducers too */
     /* Each returns whether the rank is done. */
     bool (*start)(const fab_coll_t *coll, fab_coll_state_t *state, fab_coll_out_t out);

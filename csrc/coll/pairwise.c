@@ -1,6 +1,6 @@
 /* Pairwise exchange: every rank sends to every other its own part, rank i to i+1, i+2, … with at most so many
  * not acknowledged at once. All-to-all, and direct all-gather and reduce-scatter. */
-#include "coll/coll.h"
+#include "coll/shared.h"
 
 enum { WINDOW_COUNT = FAB_COLL_OWN };
 
@@ -63,6 +63,17 @@ static bool acknowledged(const fab_coll_t *c, fab_coll_state_t *state, uint32_t 
     return go_on(c, state, out);
 }
 
+static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context)
+{
+    (void)step;
+    if (c->kind == FAB_OP_ALL_TO_ALL)
+        carry(context, (fab_coll_range_t){(int64_t)c->position * c->count + to, bytes_between(c, c->position, to)},
+              false);
+    else
+        carry(context, fab_coll_own(c, c->kind == FAB_OP_ALL_GATHER ? c->position : to),
+              c->kind == FAB_OP_REDUCE_SCATTER);
+}
+
 const fab_coll_ops_t fab_coll_pairwise = {
     .impl = {"coll", "pairwise", "every rank straight to every other, a window at a time", params,
              1u << FAB_OP_ALL_TO_ALL | 1u << FAB_OP_ALL_GATHER | 1u << FAB_OP_REDUCE_SCATTER},
@@ -70,4 +81,5 @@ const fab_coll_ops_t fab_coll_pairwise = {
     .start = start,
     .received = received,
     .acknowledged = acknowledged,
+    .carries = carries,
 };

@@ -1,6 +1,6 @@
 /* Binary-tree all-reduce, reduce and broadcast in chunks: up to the root, down from it. Position v (counted from
  * the root) hangs under (v-1)/2. */
-#include "coll/coll.h"
+#include "coll/shared.h"
 
 enum { CHUNK_BYTES = FAB_COLL_OWN };
 
@@ -92,10 +92,18 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
     return ++state->words[DOWN] == pieces(c);
 }
 
+static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context)
+{
+    (void)to;
+    const uint32_t from = step & ((1u << FROM_BITS) - 1);
+    carry(context, fab_coll_cut(fab_coll_all(c), pieces(c), step >> FROM_BITS), from != FROM_PARENT);
+}
+
 const fab_coll_ops_t fab_coll_tree = {
     .impl = {"coll", "tree", "one binary tree, chunks up and down", params,
              1u << FAB_OP_ALL_REDUCE | 1u << FAB_OP_BROADCAST | 1u << FAB_OP_REDUCE},
     .peers = peers,
     .start = start,
     .received = received,
+    .carries = carries,
 };

@@ -59,6 +59,7 @@ void test_route(void);
 void test_queue(void);
 void test_cc(void);
 void test_coll(void);
+void test_coll_domains(void);
 void test_program(void);
 void test_classes(void);
 void test_run(void);

@@ -9,9 +9,11 @@ static const struct {
     const char *name;
     void (*run)(void);
 } tests[] = {
-    {"core", test_core},       {"params", test_params},   {"net", test_net}, {"merge", test_merge},
-    {"route", test_route},     {"queue", test_queue},     {"cc", test_cc},   {"coll", test_coll},
-    {"program", test_program}, {"classes", test_classes}, {"run", test_run}, {"threads", test_threads},
+    {"core", test_core},       {"params", test_params},   {"net", test_net},
+    {"merge", test_merge},     {"route", test_route},     {"queue", test_queue},
+    {"cc", test_cc},           {"coll", test_coll},       {"coll_domains", test_coll_domains},
+    {"program", test_program}, {"classes", test_classes}, {"run", test_run},
+    {"threads", test_threads},
 };
 
 /* Without arguments all tests; else those named. */
@@ -25,7 +27,7 @@ int main(int argc, char **argv)
             continue;
         const int64_t passed = check_passed, failed = check_failed;
         tests[i].run();
-        printf("%-8s %" PRId64 " passed, %" PRId64 " failed\n", tests[i].name, check_passed - passed,
+        printf("%-12s %" PRId64 " passed, %" PRId64 " failed\n", tests[i].name, check_passed - passed,
                check_failed - failed);
         fflush(stdout);
     }
