@@ -213,9 +213,9 @@ class Cluster(Section):
         Raises
         ------
         ConfigError
-            When there are more ranks than hosts.
+            When there are more ranks than hosts; reducers do not count.
         """
-        hosts = self.topology().n_hosts
+        hosts = self.topology().n_rank_hosts
         if not 0 <= n_ranks <= hosts:
             raise ConfigError(
                 f"found {n_ranks} ranks, allowed: 0 to {hosts}, the hosts of cluster {self.name!r}"
@@ -243,6 +243,9 @@ class Cluster(Section):
             "mem_bytes_per_s": accelerator.mem_bytes_per_s if accelerator else None,
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+        if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
+            assert t.cable_network is not None
+            digest.update(t.n_rank_hosts.to_bytes(4, "little") + t.cable_network.tobytes())
         for array in (t.cable_a, t.cable_b, t.cable_rate_mbps, t.cable_delay_ps, t.node_latency_ps):
             digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
         return digest.hexdigest()
@@ -282,7 +285,7 @@ class Cluster(Section):
     def __repr__(self) -> str:
         t = self.topology()
         models = ", ".join(s.model for s in (self.switch, self.link, self.transport, self.congestion_control))
-        return f"<Cluster {self.name}: {t.kind}, {t.n_hosts} hosts, {t.n_switches} switches, {models}>"
+        return f"<Cluster {self.name}: {t.kind}, {t.n_rank_hosts} hosts, {t.n_switches} switches, {models}>"
 
     __str__ = __repr__
 

@@ -97,6 +97,8 @@ def compile(cluster: Cluster) -> Model:
         cable_delay_ps=topology.cable_delay_ps,
         node_latency_ps=topology.node_latency_ps,
         settings=cluster.settings(),
+        cable_network=topology.cable_network,
+        reducer_count=topology.n_hosts - topology.n_rank_hosts,
     )
     return Model(cluster=cluster, topology=topology, engine=core)
 

@@ -365,7 +365,7 @@ def _result(
     summary |= {
         "digest": str(run.digest),
         "cluster": program.model.cluster.name,
-        "hosts": int(program.model.topology.n_hosts),
+        "hosts": int(program.model.topology.n_rank_hosts),
         "ranks": int(program.trace.n_ranks),
         "operations": program.lowered.num_rows,
         "operations_done": int(run.done_ops),

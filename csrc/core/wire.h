@@ -1,7 +1,8 @@
 /* Wire time: how long a number of bytes takes on a link, in one integer formula.
  *
  * A rate is kept as picoseconds a byte in Q16, rounded to nearest: exact for every rate that
- * divides 8e6 * 2^16 Mb/s (10, 25, 40, 50, 100, 200, 400, 800 Gb/s …), within 4 ppm up to 4 Tb/s. */
+ * divides 8e6 * 2^16 Mb/s (10, 25, 40, 50, 100, 200, 400, 800 Gb/s …), within 4 ppm up to 4 Tb/s,
+ * within 0.1 % up to 1 Pb/s. */
 #ifndef FAB_CORE_WIRE_H
 #define FAB_CORE_WIRE_H
 
@@ -10,7 +11,7 @@
 #define FAB_WIRE_SHIFT 16
 #define FAB_WIRE_ONE ((int64_t)1 << FAB_WIRE_SHIFT)
 #define FAB_RATE_MIN_MBPS 250
-#define FAB_RATE_MAX_MBPS 16000000
+#define FAB_RATE_MAX_MBPS 1000000000
 
 /* Picoseconds a byte in Q16 of a rate in Mb/s; 32 bits hold every rate from FAB_RATE_MIN_MBPS up. */
 FAB_INLINE uint32_t fab_wire_ps_per_byte_q16(int64_t rate_mbps)

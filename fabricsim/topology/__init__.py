@@ -7,6 +7,7 @@ from fabricsim.topology.file import TopologyFile
 from fabricsim.topology.leaf_spine import LeafSpine
 from fabricsim.topology.links import Links
 from fabricsim.topology.model import Topology
+from fabricsim.topology.nodes import Nodes
 from fabricsim.topology.rail_optimized import RailOptimized
 from fabricsim.topology.spec import TopologySpec
 from fabricsim.topology.star import Star
@@ -16,6 +17,7 @@ __all__ = [
     "FatTree",
     "LeafSpine",
     "Links",
+    "Nodes",
     "RailOptimized",
     "Star",
     "Topology",
@@ -28,6 +30,7 @@ KINDS: dict[str, type[TopologySpec]] = {
     "fat_tree": FatTree,
     "leaf_spine": LeafSpine,
     "rail_optimized": RailOptimized,
+    "nodes": Nodes,
     "star": Star,
     "file": TopologyFile,
     "links": Links,

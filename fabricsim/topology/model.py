@@ -26,12 +26,16 @@ class Topology:
     ``2i`` goes from ``cable_a[i]`` to ``cable_b[i]``, link ``2i+1`` back. The order of the cables of a node
     is its port order.
 
+    Every cable is of one network, 0 (scale-out) or 1 (scale-up); so is every switch, by its cables. A host
+    has at most one cable in each network, and one at least. Whatever sits between hosts and moves packets is
+    a switch: a network interface that several GPUs share, the router of a chip of a torus.
+
     Parameters
     ----------
     kind
         What it was made from, such as ``fat_tree``.
     n_hosts, n_switches
-        Numbers of nodes; ``n_hosts`` >= 1.
+        Numbers of nodes; ``n_hosts`` >= 1, reducers included.
     cable_a, cable_b
         int32[n_cables], the two nodes of each cable.
     cable_rate_mbps
@@ -44,12 +48,17 @@ class Topology:
         One name a node, all different.
     switch_tier
         int8[n_switches], 1 for a switch next to hosts, 2 for one above it, and so on.
+    cable_network
+        int8[n_cables], 0 for scale-out and 1 for scale-up; all 0 when it is left out.
+    reducer_first
+        Hosts from this one on are reducers, units of a switch that add what passes (NVLS, SHARP): no rank
+        lives there. ``n_hosts`` when it is left out.
 
     Raises
     ------
     ConfigError
-        When an array has a wrong length, a cable is wrong, a host has other than one cable, or a node is cut
-        off.
+        When an array has a wrong length, a cable is wrong, a host has no cable or two in one network, a
+        switch is in both networks, or a node is cut off.
 
     >>> from fabricsim.topology import Star
     >>> t = Star(hosts=2, rate_mbps=100_000, latency_ps=1_000_000).build()
@@ -67,6 +76,8 @@ class Topology:
     node_latency_ps: Int64
     node_names: Sequence[str] = field(default=())
     switch_tier: npt.NDArray[np.int8] | None = None
+    cable_network: npt.NDArray[np.int8] | None = None
+    reducer_first: int = -1
 
     def __post_init__(self) -> None:
         if not self.node_names:
@@ -77,6 +88,11 @@ class Topology:
         self._freeze("cable_rate_mbps", np.int64)
         self._freeze("cable_delay_ps", np.int64)
         self._freeze("node_latency_ps", np.int64)
+        if self.cable_network is None:
+            object.__setattr__(self, "cable_network", np.zeros(self.n_cables, np.int8))
+        self._freeze("cable_network", np.int8)
+        if self.reducer_first < 0:
+            object.__setattr__(self, "reducer_first", self.n_hosts)
         self._check_shapes()
         wrong = cable_problems(self)
         if wrong:
@@ -93,11 +109,15 @@ class Topology:
     def _check_shapes(self) -> None:
         if self.n_hosts < 1:
             raise ConfigError(f"topology: found {self.n_hosts} hosts, allowed: at least 1")
+        if not 1 <= self.reducer_first <= self.n_hosts:
+            text = f"found {self.reducer_first}, allowed: 1 to {self.n_hosts}, the number of hosts"
+            raise ConfigError(f"topology.reducer_first: {text}")
         expected = {
             "cable_b": self.n_cables,
             "cable_rate_mbps": self.n_cables,
             "cable_delay_ps": self.n_cables,
             "node_latency_ps": self.n_nodes,
+            "cable_network": self.n_cables,
         }
         wrong = [
             f"topology.{name}: found shape {getattr(self, name).shape}, allowed: ({size},)"
@@ -118,6 +138,17 @@ class Topology:
     def n_nodes(self) -> int:
         """Hosts and switches."""
         return self.n_hosts + self.n_switches
+
+    @property
+    def n_rank_hosts(self) -> int:
+        """Hosts where a rank may live: all but the reducers."""
+        return self.reducer_first
+
+    @property
+    def networks(self) -> tuple[int, ...]:
+        """The networks that have cables, in order."""
+        assert self.cable_network is not None
+        return tuple(np.unique(self.cable_network).tolist())
 
     @property
     def n_cables(self) -> int:
@@ -172,6 +203,9 @@ class Topology:
         """Return (tier, rate down / rate up) of the worst switch of each tier that has cables upwards."""
         tiers = self.node_tiers()
         tier_a, tier_b = tiers[self.cable_a], tiers[self.cable_b]
+        # What a reducer takes in and gives out are packets of the switch's other ports.
+        reducer = self._is_reducer(self.cable_a) | self._is_reducer(self.cable_b)
+        tier_a, tier_b = np.where(reducer, 0, tier_a), np.where(reducer, 0, tier_b)
         down, up = np.zeros(self.n_nodes), np.zeros(self.n_nodes)
         for node, tier, other in ((self.cable_a, tier_a, tier_b), (self.cable_b, tier_b, tier_a)):
             below, above = other < tier, other > tier
@@ -184,21 +218,31 @@ class Topology:
                 rows.append((level, float((down[at] / up[at]).max())))
         return rows
 
+    def _is_reducer(self, nodes: Int32) -> npt.NDArray[np.bool_]:
+        return (nodes >= self.reducer_first) & (nodes < self.n_hosts)
+
     def describe(self) -> list[Row]:
         """Return rows of (what, value) that describe the topology."""
-        assert self.switch_tier is not None
-        rows = [("kind", self.kind), ("hosts", f"{self.n_hosts:,}")]
+        assert self.switch_tier is not None and self.cable_network is not None
+        rows = [("kind", self.kind), ("hosts", f"{self.n_rank_hosts:,}")]
+        if self.n_rank_hosts < self.n_hosts:
+            rows.append(("reducers", f"{self.n_hosts - self.n_rank_hosts:,}"))
         tiers, counts = np.unique(self.switch_tier, return_counts=True)
         parts = ", ".join(f"{c:,} in tier {t}" for t, c in zip(tiers.tolist(), counts.tolist(), strict=True))
         rows.append(("switches", f"{self.n_switches:,}" + (f" ({parts})" if len(counts) > 1 else "")))
         rows.append(("cables", f"{self.n_cables:,}"))
         to_host = (self.cable_a < self.n_hosts) | (self.cable_b < self.n_hosts)
-        for label, chosen in (("host cables", to_host), ("fabric cables", ~to_host)):
-            if chosen.any():
-                rate = _span(self.cable_rate_mbps[chosen], format_rate)
-                rows.append((label, f"{rate}, {_span(self.cable_delay_ps[chosen], format_time)}"))
+        reducer = self._is_reducer(self.cable_a) | self._is_reducer(self.cable_b)
+        for network, prefix in ((1, "scale-up "), (0, "")):
+            inside = (self.cable_network == network) & ~reducer
+            for label, chosen in (("host cables", to_host), ("fabric cables", ~to_host)):
+                chosen = chosen & inside
+                if chosen.any():
+                    rate = _span(self.cable_rate_mbps[chosen], format_rate)
+                    delay = _span(self.cable_delay_ps[chosen], format_time)
+                    rows.append((prefix + label, f"{rate}, {delay}"))
         if self.node_latency_ps.any():
-            rows.append(("host latency", _span(self.node_latency_ps[: self.n_hosts], format_time)))
+            rows.append(("host latency", _span(self.node_latency_ps[: self.n_rank_hosts], format_time)))
             rows.append(("switch latency", _span(self.node_latency_ps[self.n_hosts :], format_time)))
         rows += [
             (f"oversubscription, tier {tier}", f"{ratio:.4g}:1") for tier, ratio in self.oversubscription()
@@ -206,15 +250,16 @@ class Topology:
         return rows
 
     def __repr__(self) -> str:
-        return (
-            f"Topology({self.kind}: {self.n_hosts} hosts, {self.n_switches} switches, {self.n_cables} cables)"
-        )
+        reducers = self.n_hosts - self.n_rank_hosts
+        parts = [f"{self.n_rank_hosts} hosts", *([f"{reducers} reducers"] if reducers else [])]
+        parts += [f"{self.n_switches} switches", f"{self.n_cables} cables"]
+        return f"Topology({self.kind}: {', '.join(parts)})"
 
     def _distance_from_hosts(self) -> npt.NDArray[np.int8]:
         """Tier of each switch as its distance in cables from the nearest host (at most 127)."""
         far = np.iinfo(np.int8).max
         distance = np.full(self.n_nodes, far, np.int8)
-        distance[: self.n_hosts] = 0
+        distance[: self.n_rank_hosts] = 0
         for step in range(1, far):
             reached = np.concatenate(
                 [
@@ -267,34 +312,75 @@ def cable_problems(t: Topology, limit: int = 1000) -> list[tuple[int | None, str
     if problems:
         return problems
 
-    ports = np.bincount(np.concatenate([a, b]), minlength=t.n_nodes)
-    for host in np.flatnonzero(ports[: t.n_hosts] != 1)[:limit].tolist():
-        cables = np.flatnonzero((a == host) | (b == host))
-        listed = f": cables {', '.join(map(str, cables[:8].tolist()))}" if cables.size else ""
-        problems.append((None, f"host {name(host)} has {cables.size} cables{listed}; allowed: exactly one"))
+    networks = _network_problems(t, limit)
+    return networks or _reach_problems(t)
+
+
+def _network_problems(t: Topology, limit: int) -> list[tuple[int | None, str]]:
+    """Find hosts without a cable or with several in a network, and switches in both networks."""
+    assert t.cable_network is not None
+    problems: list[tuple[int | None, str]] = []
+    for i in np.flatnonzero((t.cable_network < 0) | (t.cable_network > 1))[:limit].tolist():
+        text = f"cable {i}: found network {int(t.cable_network[i])}, allowed: 0 (scale-out) or 1 (scale-up)"
+        problems.append((i, text))
     if problems:
         return problems
-
-    part = _components(t)
-    apart = np.flatnonzero(part != part[0])
-    if apart.size:
-        names = ", ".join(name(int(i)) for i in apart[:8])
-        more = ", ..." if apart.size > 8 else ""
-        problems.append((None, f"{apart.size} nodes cannot be reached from {name(0)}: {names}{more}"))
+    ports = np.zeros((2, t.n_nodes), np.int64)
+    for network in (0, 1):
+        chosen = t.cable_network == network
+        ports[network] = np.bincount(
+            np.concatenate([t.cable_a[chosen], t.cable_b[chosen]]), minlength=t.n_nodes
+        )
+    hosts = ports[:, : t.n_hosts]
+    for host in np.flatnonzero(hosts.sum(axis=0) == 0)[:limit].tolist():
+        text = f"host {t.node_names[host]} has 0 cables; allowed: exactly one in each of its networks"
+        problems.append((None, text))
+    for network, what in ((0, ""), (1, " scale-up")):
+        for host in np.flatnonzero(hosts[network] > 1)[:limit].tolist():
+            cables = np.flatnonzero(
+                ((t.cable_a == host) | (t.cable_b == host)) & (t.cable_network == network)
+            )
+            listed = ", ".join(map(str, cables[:8].tolist()))
+            text = f"host {t.node_names[host]} has {cables.size}{what} cables: cables {listed}"
+            problems.append((None, f"{text}; allowed: exactly one in each of its networks"))
+    both = np.flatnonzero((ports[:, t.n_hosts :] > 0).all(axis=0)) + t.n_hosts
+    for switch in both[:limit].tolist():
+        text = f"switch {t.node_names[switch]} has cables of both networks, allowed: of one"
+        problems.append((None, text))
     return problems
 
 
-def _components(t: Topology) -> Int32:
-    """Label each node with the least node number of its connected part (pointer jumping)."""
+def _reach_problems(t: Topology) -> list[tuple[int | None, str]]:
+    """Find what is cut off: one of the networks must join all ranks, and every other node a rank."""
+    assert t.cable_network is not None
+    ranks = np.arange(t.n_nodes) < t.n_rank_hosts
+    cut: Int64 | None = None
+    alone = ~ranks
+    for network in (0, 1):
+        part = _components(t, t.cable_network == network)
+        apart = np.flatnonzero((part != part[0]) & ranks)
+        cut = apart if cut is None or apart.size < cut.size else cut
+        alone &= ~np.isin(part, part[ranks])
+    assert cut is not None
+    nodes = np.union1d(cut, np.flatnonzero(alone))
+    if nodes.size == 0:
+        return []
+    names = ", ".join(t.node_names[int(i)] for i in nodes[:8]) + (", ..." if nodes.size > 8 else "")
+    return [(None, f"{nodes.size} nodes cannot be reached from {t.node_names[0]}: {names}")]
+
+
+def _components(t: Topology, chosen: npt.NDArray[np.bool_]) -> Int32:
+    """Label each node with the least node number of its part by the chosen cables (pointer jumping)."""
+    cable_a, cable_b = t.cable_a[chosen], t.cable_b[chosen]
     label = np.arange(t.n_nodes, dtype=np.int32)
     while True:
         before = label.copy()
-        least = np.minimum(label[t.cable_a], label[t.cable_b])
+        least = np.minimum(label[cable_a], label[cable_b])
         # Hook the roots of both ends to the lesser label, then let every node look further.
-        np.minimum.at(label, before[t.cable_a], least)
-        np.minimum.at(label, before[t.cable_b], least)
-        np.minimum.at(label, t.cable_a, least)
-        np.minimum.at(label, t.cable_b, least)
+        np.minimum.at(label, before[cable_a], least)
+        np.minimum.at(label, before[cable_b], least)
+        np.minimum.at(label, cable_a, least)
+        np.minimum.at(label, cable_b, least)
         label = label[label]
         if np.array_equal(label, before):
             return label

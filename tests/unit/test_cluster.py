@@ -13,6 +13,7 @@ from fabricsim.errors import ConfigError
 from fabricsim.fabrics.parameters import read_values
 from fabricsim.fabrics.toml import key_lines, write_toml
 from fabricsim.platforms import list_platforms, preset_names
+from fabricsim.topology import KINDS
 from fabricsim.units import us
 
 STAR = {"kind": "star", "hosts": 4, "rate": "100Gbps", "latency": "1us"}
@@ -183,7 +184,7 @@ def test_schema_holds_the_parameters_with_ranges():
     assert mtu.meaning in roce["mtu_bytes"]["description"]
     assert roce["mtu"]["type"] == ["string", "number"]
     kinds = [s["properties"]["kind"]["const"] for s in schema["properties"]["topology"]["oneOf"]]
-    assert kinds == ["fat_tree", "leaf_spine", "rail_optimized", "star", "file", "links"]
+    assert kinds == list(KINDS)
 
 
 # ---- files, extends, overrides
