@@ -92,8 +92,6 @@ typedef struct {
     bool (*acknowledged)(const fab_coll_t *coll, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out);
 } fab_coll_ops_t;
 
-extern const fab_coll_ops_t fab_coll_ring, fab_coll_chain, fab_coll_tree, fab_coll_pairwise, fab_coll_dissemination;
-
 /* Bytes of part i of `parts` even parts. */
 FAB_INLINE int64_t fab_coll_part(int64_t bytes, uint32_t parts, uint32_t i)
 {

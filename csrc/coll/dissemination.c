@@ -1,6 +1,6 @@
 /* Dissemination barrier: in round k every rank tells the one 2^k ahead; after ceil(log2 n) rounds all know of all.
  * Hensgen, Finkel, Manber, "Two algorithms for barrier synchronization", IJPP 1988. */
-#include "coll/coll.h"
+#include "coll/shared.h"
 
 enum { MESSAGE_BYTES = FAB_COLL_OWN };
 

@@ -2,7 +2,7 @@
 #ifndef FAB_COLL_SHARED_H
 #define FAB_COLL_SHARED_H
 
-#include "coll/coll.h"
+#include "coll/list.h"
 
 #define FAB_COLL_CHANNEL_PARAM(most)                                                                                   \
     {"channel_count",                                                                                                  \

@@ -6,6 +6,9 @@ const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp, &fab_route_sp
 const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
 
+#define FAB_LIST_COLL(name) &fab_coll_##name.impl,
+
+/* clang-format off: one a line */
 const fab_impl_t *const fab_implementations[] = {
     &fab_switch_ethernet.impl,
     &fab_link_lossy,
@@ -15,10 +18,7 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_transport_roce.impl,
     &fab_cc_none.impl,
     &fab_cc_dcqcn.impl,
-    &fab_coll_ring.impl,
-    &fab_coll_chain.impl,
-    &fab_coll_tree.impl,
-    &fab_coll_pairwise.impl,
-    &fab_coll_dissemination.impl,
+    FAB_COLL_LIST(FAB_LIST_COLL)
     NULL,
 };
+/* clang-format on */

@@ -2,7 +2,7 @@
 #ifndef FAB_SIM_LIST_H
 #define FAB_SIM_LIST_H
 
-#include "coll/coll.h"
+#include "coll/list.h"
 #include "link/link_room.h"
 #include "route/route.h"
 #include "switch/switch.h"

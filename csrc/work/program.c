@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "coll/list.h"
 #include "work/compile.h"
 #include "work/map.h"
 
@@ -12,9 +13,8 @@ static const char *const kind_names[FAB_OP_KINDS] = {
     "broadcast", "reduce",     "barrier",        "send",       "recv",
 };
 
-static const fab_coll_ops_t *const algorithms[] = {
-    &fab_coll_ring, &fab_coll_chain, &fab_coll_tree, &fab_coll_pairwise, &fab_coll_dissemination,
-};
+#define ALGORITHM(name) &fab_coll_##name,
+static const fab_coll_ops_t *const algorithms[] = {FAB_COLL_LIST(ALGORITHM)};
 
 static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP_KINDS], const fab_setting_t *settings,
                              int32_t setting_count, fab_problems_t *problems)

@@ -5,7 +5,7 @@
 #define FAB_TESTS_COLL_STAGE_H
 
 #include "check.h"
-#include "coll/coll.h"
+#include "coll/list.h"
 #include "fabricsim.h"
 
 enum { STAGE_POSITIONS = 48, STAGE_QUEUE = 20000, STAGE_EARLY = 8192, STAGE_BYTES_MOST = 3000 };
