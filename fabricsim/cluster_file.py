@@ -18,6 +18,7 @@ from fabricsim.fabrics.parameters import split_unit
 from fabricsim.fabrics.section import issues_of
 from fabricsim.fabrics.toml import key_lines
 from fabricsim.platforms import preset_names, preset_path
+from fabricsim.topology import KINDS
 from fabricsim.topology.spec import RegularSpec
 
 __all__ = ["Layer", "Layers", "layers_of_dict", "layers_of_file", "override_layer", "problems_of"]
@@ -27,7 +28,7 @@ Loc = tuple[str | int, ...]
 # How deep files may extend one another; presets need two.
 MAX_EXTENDS = 16
 
-# The fields that every regular topology has, which outlive a change of kind.
+# The fields that regular topologies share, which outlive a change to another kind that has them.
 _COMMON_TOPOLOGY = {split_unit(name)[0] for name in RegularSpec.model_fields} - {"kind"}
 
 
@@ -114,9 +115,16 @@ def _merge_section(
 ) -> dict[str, Any]:
     """Merge two tables of one section; parameters of another model or kind than the new one are dropped."""
     if choice in top and top[choice] != low.get(choice, default):
-        keep = _COMMON_TOPOLOGY if choice == "kind" and top[choice] not in ("file", "links") else ()
+        keep = _outliving(top[choice]) if choice == "kind" else set()
         low = {k: v for k, v in low.items() if split_unit(k)[0] in keep}
     return _replace(low, top)
+
+
+def _outliving(kind: Any) -> set[str]:
+    if not isinstance(kind, str) or kind in ("file", "links"):
+        return set()
+    fields = KINDS[kind].model_fields if kind in KINDS else RegularSpec.model_fields
+    return _COMMON_TOPOLOGY & {split_unit(name)[0] for name in fields}
 
 
 def _merge_collectives(low: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

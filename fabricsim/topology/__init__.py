@@ -11,6 +11,7 @@ from fabricsim.topology.nodes import Nodes
 from fabricsim.topology.rail_optimized import RailOptimized
 from fabricsim.topology.spec import TopologySpec
 from fabricsim.topology.star import Star
+from fabricsim.topology.torus import Torus
 
 __all__ = [
     "KINDS",
@@ -23,6 +24,7 @@ __all__ = [
     "Topology",
     "TopologyFile",
     "TopologySpec",
+    "Torus",
 ]
 
 #: The kinds of topology by the name that ``[topology] kind`` gives; a new kind is a file and a line here.
@@ -31,6 +33,7 @@ KINDS: dict[str, type[TopologySpec]] = {
     "leaf_spine": LeafSpine,
     "rail_optimized": RailOptimized,
     "nodes": Nodes,
+    "torus": Torus,
     "star": Star,
     "file": TopologyFile,
     "links": Links,

@@ -438,3 +438,10 @@ def test_presets_have_dcqcn_as_published(name):
     assert (cc["alpha_timer_ps"], cc["increase_timer_ps"], cc["decrease_timer_ps"]) == (55 * us, 55 * us, 0)
     assert (cc["byte_counter_bytes"], cc["fast_recovery_count"], cc["rate_ai_mbps"]) == (10_000_000, 5, 40)
     assert setting(cluster, "transport")["cnp_interval_ps"] == 50 * us
+
+
+def test_another_kind_keeps_only_what_it_knows():
+    star = {"kind": "star", "hosts": 4, "rate": "100Gbps", "host_rate": "50Gbps", "latency": "1us"}
+    low = {"name": "x", "topology": star}
+    torus = Cluster.from_dict(low, ["topology.kind=torus", "topology.x=4", "topology.y=4"])
+    assert torus.topology().cable_rate_mbps[-1] == 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -316,13 +316,13 @@ def any_nodes(draw):
     )
 
 
+@settings(deadline=None)
 @given(any_nodes())
 def test_any_nodes_are_whole(spec):
     t = spec.build()
     gpus = spec.nodes * spec.gpus_per_node
     assert t.n_rank_hosts == gpus
     assert len(set(t.node_names)) == t.n_nodes
-    assert len({t.link_name(i) for i in range(t.n_links)}) == t.n_links
     ends = np.concatenate([t.cable_a, t.cable_b])
     networks = np.concatenate([t.cable_network, t.cable_network])
     out = np.bincount(ends[networks == SCALE_OUT], minlength=t.n_nodes)
@@ -334,6 +334,7 @@ def test_any_nodes_are_whole(spec):
     per_nic = max(spec.n_nics // spec.gpus_per_node, 1), max(spec.gpus_per_node // spec.n_nics, 1)
     assert {int(out[i]) for i in nics} <= {sum(per_nic)}
     leaves = [i for i, name in enumerate(t.node_names) if "leaf" in name and not name.endswith("sharp")]
-    above = {i: [n for n in neighbours(t, t.node_names[i]) if "spine" in n] for i in leaves}
-    assert all(len(spines) in (0, spec.spines * spec.links_per_spine) for spines in above.values())
+    spines = [("spine" in name) and not name.endswith("sharp") for name in t.node_names]
+    above = np.bincount(t.cable_a[np.array(spines)[t.cable_b]], minlength=t.n_nodes)
+    assert {int(above[i]) for i in leaves} <= {0, spec.spines * spec.links_per_spine}
     assert Nodes.model_validate(spec.toml_table()) == spec
