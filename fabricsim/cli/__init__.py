@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import fabricsim
 from fabricsim.cli import (
+    bench,
     compare,
     convert,
     demo,
@@ -32,7 +33,7 @@ from fabricsim.errors import FabricsimError
 __all__ = ["build_parser", "main"]
 
 #: Every command, in the order of the help. A command has NAME, SUMMARY, add_arguments(parser) and run(args).
-COMMANDS = (demo, replay, flows, convert, inspect, compare, validate, platforms, repair, doctor)
+COMMANDS = (demo, replay, flows, bench, convert, inspect, compare, validate, platforms, repair, doctor)
 
 INTERNAL, INTERRUPTED = 4, 130
 

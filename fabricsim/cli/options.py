@@ -35,10 +35,10 @@ class HelpFormatter(RichHelpFormatter):
     help_markup = False
 
 
-def add_cluster(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add ``--cluster`` and ``--set``."""
+def add_cluster(parser: argparse.ArgumentParser, *, required: bool = True, short: bool = True) -> None:
+    """Add ``--cluster`` (and ``-c``, if ``short``) and ``--set``."""
     parser.add_argument(
-        "-c",
+        *(["-c"] if short else []),
         "--cluster",
         metavar="FILE|PRESET",
         required=required,
