@@ -26,6 +26,7 @@ from fabricsim import fabrics
 from fabricsim.cluster_file import Layers, layers_of_dict, layers_of_file, problems_of, with_overrides
 from fabricsim.errors import ConfigError, unknown_name
 from fabricsim.fabrics.accelerator import Accelerator, format_flops
+from fabricsim.fabrics.combinations import combination_issues
 from fabricsim.fabrics.models import (
     Collectives,
     CongestionControlModel,
@@ -36,10 +37,12 @@ from fabricsim.fabrics.models import (
     SwitchModel,
     TransportModel,
 )
+from fabricsim.fabrics.scale_up import ScaleUp
 from fabricsim.fabrics.section import Issue, Section, raise_issues, show
 from fabricsim.fabrics.toml import write_toml
 from fabricsim.platforms import list_platforms
 from fabricsim.topology import KINDS, Topology, TopologySpec
+from fabricsim.topology.cabling import SCALE_UP
 from fabricsim.units import format_bytes
 
 __all__ = ["Cluster", "list_platforms"]
@@ -72,7 +75,10 @@ class Cluster(Section):
         Table with ``kind`` and the fields of that kind, see ``fabricsim.topology``; kept as
         ``topology_spec``.
     switch, link, routing, transport, congestion_control
-        Tables with ``model`` and its parameters.
+        Tables with ``model`` and its parameters, of the scale-out network.
+    scale_up
+        The same five tables for the scale-up network; its defaults are used where it is None and the topology
+        has such a network.
     collectives
         Algorithm of each kind of collective, and tables of the algorithms' parameters.
     accelerator
@@ -101,6 +107,7 @@ class Cluster(Section):
     congestion_control: CongestionControlModel = Field(
         default_factory=lambda: CongestionControlModel.model_validate({})
     )
+    scale_up: ScaleUp | None = None
     collectives: Collectives = Field(default_factory=lambda: Collectives.model_validate({}))
     accelerator: Accelerator | None = None
 
@@ -131,6 +138,10 @@ class Cluster(Section):
                 'found 0, allowed: 1 (true) with DCQCN; without marks set congestion_control.model = "none"'
             )
             issues.append((("switch", "ecn"), text, 0))
+        kind = self.topology_spec.kind
+        issues += combination_issues({s.section: s for s in self._model_sections()}, kind)
+        if self.scale_up is not None:
+            issues += combination_issues(self.scale_up.sections(), kind, first=("scale_up",))
         raise_issues("Cluster", issues)
         return self
 
@@ -199,9 +210,27 @@ class Cluster(Section):
         return self._topology
 
     def settings(self) -> list[Setting]:
-        """Return (room, implementation, value by parameter) for every room, defaults included."""
-        models = [(s.room, s.model, s.resolved()) for s in self._model_sections()]
+        """Return (room, implementation, value by parameter) for every room, defaults included.
+
+        Those of the scale-up network have its number, 1, as a fourth item.
+        """
+        models: list[Setting] = [(s.room, s.model, self._values(s)) for s in self._model_sections()]
+        models += [(s.room, s.model, s.resolved(), SCALE_UP) for s in self._scale_up_sections().values()]
         return models + self.collectives.settings()
+
+    def _values(self, section: ModelSection) -> dict[str, int]:
+        """Return the parameters of a scale-out model: given values over the topology's over the defaults."""
+        values = section.resolved()
+        if section.room == RoutingModel.room:
+            shape = self.topology_spec.route_parameters()
+            values |= {k: v for k, v in shape.items() if k in values and k not in section.params}
+        return values
+
+    def _scale_up_sections(self) -> dict[str, ModelSection]:
+        """Return the sections of the scale-up network, none when the topology has no such network."""
+        if SCALE_UP not in self.topology().networks:
+            return {}
+        return (self.scale_up or ScaleUp.model_validate({})).sections()
 
     def algorithms(self) -> dict[str, str]:
         """Return the algorithm of each kind of collective."""
@@ -256,11 +285,14 @@ class Cluster(Section):
         if self.description:
             rows.append(("description", self.description))
         rows += [(f"topology: {what}", value) for what, value in self.topology().describe()]
-        for section in self._model_sections():
-            rows.append((section.section, section.model))
-            rows += _parameter_rows(section.section, section.room, section.model, section.resolved())
+        sections = {s.section: s for s in self._model_sections()}
+        sections |= {f"scale_up.{name}": s for name, s in self._scale_up_sections().items()}
+        for label, section in sections.items():
+            rows.append((label, section.model))
+            values = section.resolved() if label.startswith("scale_up.") else self._values(section)
+            rows += _parameter_rows(label, section.room, section.model, values)
         rows += [(f"collectives.{kind}", name) for kind, name in self.algorithms().items()]
-        for room, name, values in self.collectives.settings():
+        for room, name, values, *_ in self.collectives.settings():
             rows += _parameter_rows(f"collectives.{name}", room, name, values)
         if self.accelerator:
             a = self.accelerator
@@ -284,7 +316,10 @@ class Cluster(Section):
 
     def __repr__(self) -> str:
         t = self.topology()
-        models = ", ".join(s.model for s in (self.switch, self.link, self.transport, self.congestion_control))
+        shown = ("switch", "link", "transport", "congestion_control")
+        models = ", ".join(getattr(self, name).model for name in shown)
+        if above := self._scale_up_sections():
+            models += f"; scale-up {', '.join(above[name].model for name in shown[:3])}"
         return f"<Cluster {self.name}: {t.kind}, {t.n_rank_hosts} hosts, {t.n_switches} switches, {models}>"
 
     __str__ = __repr__

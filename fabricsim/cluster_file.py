@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fabricsim.errors import ConfigError, Problem, nearest
-from fabricsim.fabrics.models import SECTIONS
+from fabricsim.fabrics.models import SCALE_UP_SECTIONS, SECTIONS, ModelSection
 from fabricsim.fabrics.parameters import split_unit
 from fabricsim.fabrics.section import issues_of
 from fabricsim.fabrics.toml import key_lines
@@ -91,7 +91,9 @@ def _dotted(loc: Loc) -> str:
     return text
 
 
-def _merge(low: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(
+    low: Mapping[str, Any], top: Mapping[str, Any], sections: Mapping[str, type[ModelSection]] = SECTIONS
+) -> dict[str, Any]:
     merged = dict(low)
     for key, value in top.items():
         if key == "extends":
@@ -101,8 +103,10 @@ def _merge(low: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = value
         elif key == "topology":
             merged[key] = _merge_section(base, value, "kind", None)
-        elif key in SECTIONS:
-            merged[key] = _merge_section(base, value, "model", SECTIONS[key].default_model)
+        elif key in sections:
+            merged[key] = _merge_section(base, value, "model", sections[key].default_model)
+        elif key == "scale_up":
+            merged[key] = _merge(base, value, SCALE_UP_SECTIONS)
         elif key == "collectives":
             merged[key] = _merge_collectives(base, value)
         else:

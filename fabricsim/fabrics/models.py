@@ -15,17 +15,20 @@ from fabricsim.fabrics.section import Issue, raise_issues, show
 __all__ = [
     "COLLECTIVE_KINDS",
     "DEFAULT_ALGORITHMS",
+    "SCALE_UP_SECTIONS",
     "SECTIONS",
     "Collectives",
     "CongestionControlModel",
     "LinkModel",
     "ModelSection",
     "RoutingModel",
+    "Setting",
     "SwitchModel",
     "TransportModel",
 ]
 
-Setting = tuple[str, str, dict[str, int]]
+#: Room, implementation and its parameters; a fourth item is the network, where it is not 0.
+Setting = tuple[str, str, dict[str, int]] | tuple[str, str, dict[str, int], int]
 
 #: The kinds of collective, as a trace names them, and the algorithm used when none is chosen.
 DEFAULT_ALGORITHMS: Mapping[str, str] = {
@@ -142,6 +145,37 @@ class CongestionControlModel(ModelSection):
 #: The sections that choose a model, by the name that a file gives them.
 SECTIONS: Mapping[str, type[ModelSection]] = {
     cls.section: cls for cls in (SwitchModel, LinkModel, RoutingModel, TransportModel, CongestionControlModel)
+}
+
+
+class ScaleUpSwitch(SwitchModel):
+    """The switches of the scale-up network."""
+
+    default_model: ClassVar[str] = "voq"
+
+
+class ScaleUpLink(LinkModel):
+    """The links of the scale-up network."""
+
+    default_model: ClassVar[str] = "credit"
+
+
+class ScaleUpTransport(TransportModel):
+    """The transport of the scale-up ports."""
+
+    default_model: ClassVar[str] = "scale_up"
+
+
+class ScaleUpCongestionControl(CongestionControlModel):
+    """The congestion control of the scale-up ports."""
+
+    default_model: ClassVar[str] = "none"
+
+
+#: The sections of the table ``[scale_up]``.
+SCALE_UP_SECTIONS: Mapping[str, type[ModelSection]] = {
+    cls.section: cls
+    for cls in (ScaleUpSwitch, ScaleUpLink, RoutingModel, ScaleUpTransport, ScaleUpCongestionControl)
 }
 
 

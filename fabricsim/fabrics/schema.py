@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabricsim.fabrics.accelerator import Accelerator
-from fabricsim.fabrics.models import COLLECTIVE_KINDS, SECTIONS
+from fabricsim.fabrics.models import COLLECTIVE_KINDS, SCALE_UP_SECTIONS, SECTIONS, ModelSection
 from fabricsim.fabrics.parameters import (
     INT64_MAX,
     UNITS,
@@ -42,12 +42,13 @@ def cluster_schema(table: ParameterTable) -> Schema:
         "topology": {"oneOf": [_section(cls, cls.summary, kind) for kind, cls in KINDS.items()]},
         "accelerator": _section(Accelerator, "what turns operations and bytes of memory into time"),
     }
-    for name, cls in SECTIONS.items():
-        choices = [
-            _model(table, cls.room, model, cls.default_model)
-            for model in table.implementations.get(cls.room, ())
-        ]
-        properties[name] = {"description": (cls.__doc__ or "").strip(), "oneOf": choices}
+    properties |= {name: _choices(table, cls) for name, cls in SECTIONS.items()}
+    properties["scale_up"] = {
+        "type": "object",
+        "description": "the models of the scale-up network",
+        "properties": {name: _choices(table, cls) for name, cls in SCALE_UP_SECTIONS.items()},
+        "additionalProperties": False,
+    }
     properties["collectives"] = _collectives(table)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -98,6 +99,12 @@ def _section(cls: type[Section], summary: str, kind: str | None = None) -> Schem
     if "$defs" in made:
         result["$defs"] = made["$defs"]
     return result
+
+
+def _choices(table: ParameterTable, cls: type[ModelSection]) -> Schema:
+    models = table.implementations.get(cls.room, ())
+    choices = [_model(table, cls.room, model, cls.default_model) for model in models]
+    return {"description": (cls.__doc__ or "").strip(), "oneOf": choices}
 
 
 def _model(table: ParameterTable, room: str, model: str, default: str) -> Schema:

@@ -43,6 +43,10 @@ class TopologySpec(Section):
     def build(self) -> Topology:
         """Make the flat arrays."""
 
+    def route_parameters(self) -> dict[str, int]:
+        """Return what a route that follows the shape of the topology must know of it, by parameter."""
+        return {}
+
     def node_latency_ps(self, n_hosts: int, n_switches: int) -> np.ndarray:
         """Return int64[n_nodes] of the pipeline latencies."""
         return np.repeat(

@@ -152,6 +152,10 @@ class Torus(TopologySpec):
         """
         return Cubes(self.sizes, self.pod_cubes, self.failed_cubes)
 
+    def route_parameters(self) -> dict[str, int]:
+        """Return the sizes and the twist."""
+        return {"x_count": self.x, "y_count": self.y, "z_count": self.z, "twisted": int(self.twisted)}
+
     # ---- building
 
     def build(self) -> Topology:

@@ -316,7 +316,7 @@ def any_nodes(draw):
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(any_nodes())
 def test_any_nodes_are_whole(spec):
     t = spec.build()
