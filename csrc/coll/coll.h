@@ -76,6 +76,10 @@ typedef struct {
  * an all_to_all the offset is sender * count + receiver. */
 typedef void fab_coll_carry_t(void *context, fab_coll_range_t range, bool adds);
 
+/* Which reducers an algorithm uses: none, those of each scale-up domain (one tree a domain), or one tree over all ranks,
+ * which lies in the domain if they share one and in the scale-out fabric else. */
+typedef enum { FAB_REDUCES_NOWHERE, FAB_REDUCES_IN_DOMAIN, FAB_REDUCES_IN_FABRIC } fab_reduces_t;
+
 typedef struct {
     fab_impl_t impl;
     /* Calls emit for every position and channel that `coll->position` may send to. */
@@ -85,7 +89,7 @@ typedef struct {
     void (*carries)(const fab_coll_t *coll, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context);
     /* Why it cannot run over these ranks, as the end of a sentence; NULL: it can. May be NULL. */
     const char *(*refuses)(const fab_coll_t *coll);
-    bool reduces_in_network; /* uses coll->tree; peers, start and received are called for reducers too */
+    fab_reduces_t reduces_in_network; /* uses coll->tree; peers, start and received are called for reducers too */
     /* Each returns whether the rank is done. */
     bool (*start)(const fab_coll_t *coll, fab_coll_state_t *state, fab_coll_out_t out);
     bool (*received)(const fab_coll_t *coll, fab_coll_state_t *state, uint32_t step, fab_coll_out_t out);

@@ -138,6 +138,8 @@ typedef struct {
     const int64_t *after; /* ids */
     const int64_t *tag;
     const int8_t *priority; /* data class of its messages; NULL: all 0 */
+    const int16_t
+        *variant; /* of a collective: an index of the program's variants, -1: its kind's algorithm; NULL: all -1 */
 } fab_table_t;
 
 /* The Arrow C data interface (arrow.apache.org/docs/format/CDataInterface.html). */
@@ -147,14 +149,22 @@ struct ArrowArrayStream;
 
 typedef struct fab_program fab_program_t;
 
-/* algorithms[kind] names the collective implementation of each kind, NULL for the default.
- * rank_host has rank_count entries: the host of each rank, no host twice. */
+/* How a program does its collectives. algorithms[kind] names the implementation of each kind, NULL for the default; its
+ * parameters are the model's settings of the room coll. A variant is an implementation with parameters of its own, for
+ * the rows that choose it. */
+typedef struct {
+    const char *algorithms[FAB_OP_KINDS];
+    const fab_setting_t *variants;
+    int32_t variant_count;
+} fab_collectives_t;
+
+/* rank_host has rank_count entries: the host of each rank, no host twice. */
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
-                    const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out);
+                    const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out);
 
 /* The same, reading the canonical columns from an Arrow C stream, which it consumes but does not release. */
 int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
-                           int32_t rank_count, const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems,
+                           int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
                            fab_program_t **program_out);
 void fab_program_free(fab_program_t *self);
 

@@ -67,7 +67,7 @@ typedef struct {
     fab_arrival_t *arrivals;
     int64_t arrival_count, arrival_capacity;
     int error;
-    int32_t error_connection;
+    int32_t error_connection, error_network;
     bool record;
 } __attribute__((aligned(2 * FAB_CACHE_LINE))) fab_worker_t;
 

@@ -277,6 +277,7 @@ static void number_links(fab_net_t *net, const fab_topology_t *t, const ports_t 
             net->link_of[net->link_name[link]] = link;
             net->rx_slot[link] = s;
             net->tx_slot[link] = net->slot_of[ports->peer[at]];
+            net->link_network[link] = (uint8_t)network_of(t, cable);
             net->rate_mbps[link] = t->cable_rate_mbps[cable];
             net->delay_ps[link] = t->cable_delay_ps[cable] + t->node_latency_ps[node->name];
             net->lookahead_ps = fab_min_i64(net->lookahead_ps, net->delay_ps[link]);
@@ -335,10 +336,11 @@ int fab_net_compile(const fab_topology_t *t, fab_problems_t *problems, fab_net_t
     net.link_of = calloc(links, sizeof *net.link_of);
     net.rx_slot = calloc(links, sizeof *net.rx_slot);
     net.tx_slot = calloc(links, sizeof *net.tx_slot);
+    net.link_network = calloc(links, sizeof *net.link_network);
     net.rate_mbps = calloc(links, sizeof *net.rate_mbps);
     net.delay_ps = calloc(links, sizeof *net.delay_ps);
     if (!net.nodes || !net.groups || !net.slot_of || !net.out_link || !net.link_name || !net.link_of || !net.rx_slot ||
-        !net.tx_slot || !net.rate_mbps || !net.delay_ps)
+        !net.tx_slot || !net.link_network || !net.rate_mbps || !net.delay_ps)
         goto out;
     order_slots(&net, t, &ports, colours);
     for (uint32_t w = 0; w < net.network_count; w++) {
@@ -379,6 +381,7 @@ void fab_net_free(fab_net_t *self)
     free(self->link_of);
     free(self->rx_slot);
     free(self->tx_slot);
+    free(self->link_network);
     free(self->rate_mbps);
     free(self->delay_ps);
     *self = (fab_net_t){0};

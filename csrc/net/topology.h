@@ -47,6 +47,7 @@ typedef struct {
     uint32_t *link_of;                     /* [link_count] by the user's number */
     uint32_t *rx_slot;                     /* [link_count] */
     uint32_t *tx_slot;                     /* [link_count] */
+    uint8_t *link_network;                 /* [link_count] */
     int64_t *rate_mbps;                    /* [link_count] */
     int64_t *delay_ps;                     /* [link_count] propagation plus the receiver's pipeline */
     int64_t lookahead_ps;                  /* the least delay */

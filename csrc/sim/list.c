@@ -3,7 +3,8 @@
 
 const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, NULL};
 const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp, &fab_route_spray, NULL};
-const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, NULL};
+const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, &fab_transport_rc,
+                                                          &fab_transport_scale_up, &fab_transport_ici, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
 
 #define FAB_LIST_COLL(name) &fab_coll_##name.impl,
@@ -16,6 +17,9 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_route_ecmp.impl,
     &fab_route_spray.impl,
     &fab_transport_roce.impl,
+    &fab_transport_rc.impl,
+    &fab_transport_scale_up.impl,
+    &fab_transport_ici.impl,
     &fab_cc_none.impl,
     &fab_cc_dcqcn.impl,
     FAB_COLL_LIST(FAB_LIST_COLL)

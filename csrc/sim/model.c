@@ -56,21 +56,31 @@ static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, 
     return FAB_OK;
 }
 
-static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t n, fab_route_config_t *route_out,
-                      fab_problems_t *problems)
+/* Every name must be known, wherever it is used. */
+static void check_names(const fab_setting_t *settings, int32_t n, fab_problems_t *problems)
 {
-    int64_t v[64];
     for (int32_t i = 0; i < n; i++)
         if (!is_known(settings[i].room, NULL))
             fab_problems_add(problems, "%s: no such room", settings[i].room);
         else if (!is_known(settings[i].room, settings[i].impl))
             fab_problems_add(problems, "%s: no such implementation as %s", settings[i].room, settings[i].impl);
+        else if (settings[i].network < 0 || settings[i].network >= FAB_NETWORKS_MAX)
+            fab_problems_add(problems, "%s.%s: found network %d, allowed 0 to %d", settings[i].room, settings[i].impl,
+                             settings[i].network, FAB_NETWORKS_MAX - 1);
+}
+
+/* The `n` settings are those of this network. */
+static void configure(fab_network_t *self, uint32_t network, const fab_setting_t *settings, int32_t n,
+                      fab_problems_t *problems)
+{
+    int64_t v[64];
+    const int32_t before = problems->count;
     const char *switch_name = chosen("switch", "ethernet", settings, n, problems);
     const char *link_name = chosen("link", "lossy", settings, n, problems);
     const char *route_name = chosen("route", "ecmp", settings, n, problems);
     const char *transport_name = chosen("transport", "roce", settings, n, problems);
     const char *cc_name = chosen("cc", "none", settings, n, problems);
-    if (problems->count)
+    if (problems->count > before)
         return;
     for (const fab_switch_ops_t *const *s = fab_list_switches; *s; s++)
         if (strcmp((*s)->impl.impl, switch_name) == 0)
@@ -85,6 +95,7 @@ static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t 
     fab_switch_config_t *sw = &self->switch_config;
     fab_param_resolve("switch", switch_name, self->switch_ops->impl.params, settings, n, v, problems);
     self->switch_ops->configure(v, sw);
+    sw->network = network;
     if (strcmp(link_name, "pause") == 0) {
         fab_param_resolve("link", "pause", fab_link_pause.params, settings, n, v, problems);
         fab_link_pause_config(v, &sw->link);
@@ -94,17 +105,40 @@ static void configure(fab_model_t *self, const fab_setting_t *settings, int32_t 
     for (const fab_route_ops_t *const *r = fab_list_routes; *r; r++)
         if (strcmp((*r)->impl.impl, route_name) == 0) {
             fab_param_resolve("route", route_name, (*r)->impl.params, settings, n, v, problems);
-            (*r)->configure(v, route_out);
+            (*r)->configure(v, &self->route_config);
         }
     fab_param_resolve("transport", transport_name, self->transport_ops->impl.params, settings, n, v, problems);
     self->transport_ops->configure(v, &self->transport_config);
     self->transport_config.pause = sw->link.pause;
-    self->transport_config.reorder = route_out->reorder;
+    self->transport_config.reorder = self->route_config.reorder;
     sw->wire_max_bytes = self->transport_config.wire_max_bytes;
     sw->control_priority = self->transport_config.control_priority;
     self->transport_config.data_class_count = (uint32_t)sw->data_class_count;
     self->transport_config.arbitration = sw->arbitration;
     fab_param_resolve("cc", cc_name, self->cc_ops->impl.params, settings, n, self->cc_config.values, problems);
+}
+
+/* Compiles one network of the topology. */
+static int compile_network(fab_model_t *self, uint32_t network, const fab_setting_t *all, int32_t count,
+                           fab_problems_t *problems)
+{
+    fab_network_t *made = &self->networks[network];
+    fab_setting_t *settings = malloc(((size_t)count + 1) * sizeof *settings);
+    if (!settings)
+        return FAB_E_MEMORY;
+    int32_t n = 0;
+    for (int32_t i = 0; i < count; i++)
+        if (all[i].network == (int32_t)network)
+            settings[n++] = all[i];
+    const int32_t before = problems->count;
+    configure(made, network, settings, n, problems);
+    int code = problems->count > before ? FAB_E_CONFIG : FAB_OK;
+    if (!code && self->net.network_count)
+        code = fab_route_compile(&self->net, network, &made->route_config, NULL, problems, &made->route);
+    if (!code && self->net.network_count)
+        code = made->switch_ops->check(&made->switch_config, &self->net, problems);
+    free(settings);
+    return code;
 }
 
 int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
@@ -113,16 +147,15 @@ int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings,
     fab_model_t *self = calloc(1, sizeof *self);
     if (!self)
         return FAB_E_MEMORY;
-    fab_route_config_t route = {0};
-    configure(self, settings, setting_count, &route, problems);
+    check_names(settings, setting_count, problems);
     int code = problems->count ? FAB_E_CONFIG : FAB_OK;
     const int net_code = fab_net_compile(topology, problems, &self->net);
+    /* settings are looked at even if the topology is none: all problems at once */
+    const uint32_t networks = self->net.network_count ? self->net.network_count : 1;
+    for (uint32_t w = 0; w < networks && !code; w++)
+        code = compile_network(self, w, settings, setting_count, problems);
     if (!code)
         code = net_code;
-    if (!code)
-        code = fab_route_compile(&self->net, 0, &route, NULL, problems, &self->route);
-    if (!code)
-        code = self->switch_ops->check(&self->switch_config, &self->net, problems);
     if (!code)
         code = copy_coll_settings(self, settings, setting_count);
     if (code) {
@@ -146,7 +179,8 @@ void fab_model_free(fab_model_t *self)
         free((void *)s->impl);
     }
     free(self->coll_settings);
-    fab_route_free(&self->route);
+    for (uint32_t w = 0; w < FAB_NETWORKS_MAX; w++)
+        fab_route_free(&self->networks[w].route);
     fab_net_free(&self->net);
     free(self);
 }
@@ -160,15 +194,20 @@ void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
         .host_count = (int32_t)net->host_count,
         .link_count = (int32_t)net->link_count,
         .colour_count = (int32_t)net->colour_count,
-        .arithmetic_switch_count = (int32_t)self->route.arithmetic_count,
-        .memory_bytes = self->route.memory_bytes + (int64_t)net->slot_count * 32 + (int64_t)net->link_count * 36,
+        .memory_bytes = (int64_t)net->slot_count * 32 + (int64_t)net->link_count * 37,
     };
+    for (uint32_t w = 0; w < net->network_count; w++) {
+        info_out->arithmetic_switch_count += (int32_t)self->networks[w].route.arithmetic_count;
+        info_out->memory_bytes += self->networks[w].route.memory_bytes;
+    }
 }
 
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
-                    const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
+                    const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out)
 {
-    return fab_program_compile(&model->net, (uint32_t)model->switch_config.data_class_count, model->coll_settings,
-                               model->coll_setting_count, table, rank_host, rank_count, algorithms, problems,
-                               program_out);
+    int64_t classes = 1;
+    for (uint32_t w = 0; w < model->net.network_count; w++)
+        classes = fab_max_i64(classes, model->networks[w].switch_config.data_class_count);
+    return fab_program_compile(&model->net, (uint32_t)classes, model->coll_settings, model->coll_setting_count, table,
+                               rank_host, rank_count, collectives, problems, program_out);
 }

@@ -7,8 +7,9 @@
 #include "transport/transport.h"
 #include "work/program.h"
 
-struct fab_model {
-    fab_net_t net;
+/* What a network is made of. */
+typedef struct {
+    fab_route_config_t route_config;
     fab_route_t route;
     const fab_switch_ops_t *switch_ops;
     fab_switch_config_t switch_config;
@@ -16,7 +17,12 @@ struct fab_model {
     fab_transport_config_t transport_config;
     const fab_cc_ops_t *cc_ops;
     fab_cc_config_t cc_config;
-    fab_setting_t *coll_settings; /* a copy, for programs */
+} fab_network_t;
+
+struct fab_model {
+    fab_net_t net;
+    fab_network_t networks[FAB_NETWORKS_MAX]; /* [net.network_count] */
+    fab_setting_t *coll_settings;             /* a copy, for programs */
     int32_t coll_setting_count;
 };
 

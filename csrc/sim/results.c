@@ -38,7 +38,9 @@ void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
         c.ecn_marks += self->fabric.ports[l].marks;
     }
     c.memory_bytes += (int64_t)net->link_count * (int64_t)(sizeof(fab_link_t) + sizeof(fab_port_t) + 8);
-    c.memory_bytes += self->model->transport_ops->memory_bytes(self->hosts) + fab_exec_memory_bytes(self->exec);
+    for (uint32_t w = 0; w < self->hosts.count; w++)
+        c.memory_bytes += self->hosts.ops[w]->memory_bytes(self->hosts.state[w]);
+    c.memory_bytes += fab_exec_memory_bytes(self->exec);
     *counters_out = c;
 }
 
@@ -66,7 +68,9 @@ uint64_t fab_run_digest(const fab_run_t *self)
         digest = fab_digest_add(digest, (uint64_t)(port->marks << 32 ^ port->drops << 16 ^ port->pauses));
         digest = fab_digest_add(digest, (uint64_t)port->paused_ps);
     }
-    return self->model->transport_ops->digest(self->hosts, digest);
+    for (uint32_t w = 0; w < self->hosts.count; w++)
+        digest = self->hosts.ops[w]->digest(self->hosts.state[w], digest);
+    return digest;
 }
 
 void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out, int64_t *end_ps_out)

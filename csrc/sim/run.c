@@ -32,16 +32,17 @@ static int init_links(fab_run_t *self)
     const fab_model_t *model = self->model;
     const fab_net_t *net = &model->net;
     fab_worker_t *worker = &self->workers[0];
-    const bool ordered = (model->switch_config.link.pause || model->switch_config.control_priority) &&
-                         model->switch_config.data_class_count == 1;
     self->fabric = (fab_fabric_t){.net = net, .seed = self->options.seed};
     self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
     self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);
     self->fabric.ports = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.ports);
     if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports)
         return FAB_E_MEMORY;
+    self->fabric.heads[net->link_count] = FAB_NEVER; /* what comes in at a port that is not there */
     for (uint32_t l = 0; l < net->link_count; l++) {
-        const bool cut = model->switch_config.cut_through && may_cut_through(net, l);
+        const fab_switch_config_t *config = &model->networks[net->link_network[l]].switch_config;
+        const bool ordered = (config->link.pause || config->control_priority) && config->data_class_count == 1;
+        const bool cut = config->cut_through && may_cut_through(net, l);
         fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *ring));
         if (!ring)
             return FAB_E_MEMORY;
@@ -102,9 +103,35 @@ static int init_workers(fab_run_t *self)
                 .end_block = (uint32_t)(first + n * (t + 1) / self->thread_count),
                 .colour = group->colour,
                 .is_switch = group->is_switch,
+                .network = group->network,
             };
         }
     }
+    return FAB_OK;
+}
+
+/* The state of each network's switches and hosts, and of the program that runs on them. */
+static int init_networks(fab_run_t *self)
+{
+    self->hosts.count = self->model->net.network_count;
+    for (uint32_t w = 0; w < self->hosts.count; w++) {
+        const fab_network_t *network = &self->model->networks[w];
+        self->switches[w] = (fab_switches_t){.config = &network->switch_config, .route = &network->route};
+        const int code = network->switch_ops->init(&self->switches[w], &self->fabric);
+        if (code)
+            return code;
+        self->hosts.ops[w] = network->transport_ops;
+        self->hosts.state[w] =
+            network->transport_ops->new(&network->transport_config, network->cc_ops, &network->cc_config, &self->fabric,
+                                        w, &self->program->connections[w]);
+        if (!self->hosts.state[w])
+            return FAB_E_MEMORY;
+    }
+    self->exec = fab_exec_new(self->program, &self->hosts);
+    if (!self->exec)
+        return FAB_E_MEMORY;
+    for (uint32_t w = 0; w < self->hosts.count; w++)
+        self->hosts.ops[w]->set_user(self->hosts.state[w], fab_exec_user(self->exec, w));
     return FAB_OK;
 }
 
@@ -119,7 +146,7 @@ static void begin(fab_run_t *self)
         if (self->program->host_rank[h] == FAB_NONE)
             continue;
         const uint32_t slot = net->slot_of[h];
-        fab_link_notify(worker, net, slot, self->model->transport_ops->visit(self->hosts, worker, slot, 0));
+        fab_link_notify(worker, net, slot, fab_hosts_visit(&self->hosts, worker, slot, 0));
     }
 }
 
@@ -151,18 +178,8 @@ int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fa
         goto out;
     if ((code = init_workers(self)) || (code = init_links(self)))
         goto out;
-    self->switches = (fab_switches_t){.config = &model->switch_config, .route = &model->route};
-    if ((code = model->switch_ops->init(&self->switches, &self->fabric)))
+    if ((code = init_networks(self)))
         goto out;
-    code = FAB_E_MEMORY;
-    self->hosts = model->transport_ops->new(&model->transport_config, model->cc_ops, &model->cc_config, &self->fabric,
-                                            &program->connections);
-    if (!self->hosts)
-        goto out;
-    self->exec = fab_exec_new(program, model->transport_ops, self->hosts);
-    if (!self->exec)
-        goto out;
-    model->transport_ops->set_user(self->hosts, fab_exec_user(self->exec));
     begin(self);
     code = self->workers[0].error;
     if (code)
@@ -179,9 +196,11 @@ void fab_run_free(fab_run_t *self)
     if (!self)
         return;
     fab_exec_free(self->exec);
-    if (self->hosts)
-        self->model->transport_ops->free(self->hosts);
-    self->model->switch_ops->free(&self->switches);
+    for (uint32_t w = 0; w < self->hosts.count; w++) {
+        if (self->hosts.state[w])
+            self->hosts.ops[w]->free(self->hosts.state[w]);
+        self->model->networks[w].switch_ops->free(&self->switches[w]);
+    }
     for (uint32_t t = 0; self->workers && t < self->thread_count; t++) {
         fab_worker_t *w = &self->workers[t];
         fab_pool_free(&w->pool);
@@ -228,7 +247,7 @@ FAB_INLINE int64_t least_block_ps(const fab_run_t *self, const uint32_t threads,
 
 /* Visits the nodes of a block that have something to do before until_ps; returns the block's next event. */
 FAB_INLINE int64_t sweep_block(fab_run_t *self, const uint32_t threads, fab_worker_t *worker, uint32_t block,
-                               bool is_switch, int64_t base_ps, int64_t until_ps)
+                               const fab_range_t *range, int64_t base_ps, int64_t until_ps)
 {
     const uint32_t first = block * FAB_BLOCK_NODES;
     int64_t least_ps = FAB_NEVER;
@@ -236,9 +255,10 @@ FAB_INLINE int64_t sweep_block(fab_run_t *self, const uint32_t threads, fab_work
         int64_t next_ps = least_node_ps(self, threads, slot);
         if (next_ps < until_ps) {
             worker->visits++;
-            next_ps = is_switch ? self->model->switch_ops->visit(&self->switches, &self->fabric, worker, slot, base_ps,
-                                                                 until_ps)
-                                : self->model->transport_ops->visit(self->hosts, worker, slot, until_ps);
+            next_ps = range->is_switch
+                          ? self->model->networks[range->network].switch_ops->visit(
+                                &self->switches[range->network], &self->fabric, worker, slot, base_ps, until_ps)
+                          : fab_hosts_visit(&self->hosts, worker, slot, until_ps);
         }
         for (uint32_t t = 0; threads > 1 && t < threads; t++)
             self->workers[t].next_ps[slot] = FAB_NEVER;
@@ -258,7 +278,7 @@ FAB_INLINE int64_t sweep_range(fab_run_t *self, const uint32_t threads, fab_work
     for (uint32_t block = range->first_block; block < range->end_block; block++) {
         int64_t next_ps = least_block_ps(self, threads, block);
         if (next_ps < until_ps)
-            next_ps = sweep_block(self, threads, worker, block, range->is_switch, base_ps, until_ps);
+            next_ps = sweep_block(self, threads, worker, block, range, base_ps, until_ps);
         least_ps = fab_min_i64(least_ps, next_ps);
     }
     return least_ps;
@@ -384,7 +404,7 @@ static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problem
     for (uint32_t t = 0; t < self->thread_count; t++) {
         if (self->workers[t].error != FAB_E_TRANSPORT)
             continue;
-        const fab_connections_t *c = &self->program->connections;
+        const fab_connections_t *c = &self->program->connections[self->workers[t].error_network];
         const uint32_t at = (uint32_t)self->workers[t].error_connection;
         uint32_t src = 0;
         while (c->tx_first[src + 1] <= at)

@@ -20,6 +20,7 @@ typedef struct {
     uint32_t first_block, end_block;
     uint16_t colour;
     bool is_switch;
+    uint8_t network; /* of switches */
 } fab_range_t;
 
 struct fab_run {
@@ -27,8 +28,8 @@ struct fab_run {
     const fab_program_t *program;
     fab_run_options_t options;
     fab_fabric_t fabric;
-    fab_switches_t switches;
-    fab_transport_t *hosts;
+    fab_switches_t switches[FAB_NETWORKS_MAX];
+    fab_hosts_t hosts;
     fab_exec_t *exec;
     uint32_t thread_count;
     fab_worker_t *workers; /* [thread] */

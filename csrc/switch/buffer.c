@@ -26,7 +26,7 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
     switches->count = net->switch_count;
     for (uint32_t s = 0; s < net->slot_count; s++) {
         const fab_node_t *node = &net->nodes[s];
-        if (!node->is_switch || !node->port_count)
+        if (!node->is_switch || !node->port_count || node->network != config->network)
             continue;
         fab_buffer_t *buffer = &switches->buffers[node->index];
         const int64_t ports = node->port_count;

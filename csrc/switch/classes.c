@@ -81,7 +81,7 @@ int fab_classes_init(fab_switches_t *switches, const fab_fabric_t *fabric)
     switches->count = net->switch_count;
     for (uint32_t s = 0; s < net->slot_count; s++) {
         const fab_node_t *node = &net->nodes[s];
-        if (!node->is_switch || !node->port_count)
+        if (!node->is_switch || !node->port_count || node->network != config->network)
             continue;
         const size_t n = node->port_count;
         class_switch_t *self = calloc(1, sizeof *self);

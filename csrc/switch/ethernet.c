@@ -253,7 +253,7 @@ static int init(fab_switches_t *self, const fab_fabric_t *fabric)
     const fab_switch_config_t *config = self->config;
     const fab_net_t *net = fabric->net;
     for (uint32_t l = 0; l < net->link_count; l++) {
-        if (!net->nodes[net->tx_slot[l]].is_switch)
+        if (!net->nodes[net->tx_slot[l]].is_switch || net->link_network[l] != config->network)
             continue;
         fab_port_t *port = &fabric->ports[l];
         const uint32_t q16 = fabric->links[l].ps_per_byte_q16;

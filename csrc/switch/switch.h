@@ -7,8 +7,9 @@
 #include "net/link.h"
 #include "route/route.h"
 
-/* What the model fixes for all switches. */
+/* What the model fixes for all switches of a network. */
 typedef struct {
+    uint32_t network; /* whose switches they are */
     int64_t buffer_bytes;
     bool cut_through;
     bool ecn;

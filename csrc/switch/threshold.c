@@ -8,7 +8,7 @@ void fab_threshold_check(const fab_switch_config_t *config, const fab_net_t *net
 {
     for (uint32_t s = 0; s < net->slot_count; s++) {
         const fab_node_t *node = &net->nodes[s];
-        if (!node->is_switch || !node->port_count)
+        if (!node->is_switch || !node->port_count || node->network != config->network)
             continue;
         const int64_t headroom = lossless_count * fab_threshold_headroom(config, net, node);
         const int64_t least = 2 * (int64_t)node->port_count * config->data_class_count * config->wire_max_bytes;

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t from_instance; /* the sender's */
 } fab_cookie_t;
 
-/* The connections of a program: tx side sorted by source host, rx side by destination host. */
+/* The connections of a program in one network: tx side sorted by source host, rx side by destination host. */
 typedef struct {
     uint32_t count;
     uint32_t *tx_first;  /* [host_count + 1] */
@@ -43,25 +43,31 @@ typedef struct fab_user {
 /* Timers with a key from here up are the user's. */
 #define FAB_TIMER_USER (UINT64_C(8) << 56)
 
+enum { FAB_TRANSPORT_VALUES_MAX = 32 };
+
 typedef struct {
-    int64_t values[FAB_CC_VALUES_MAX];
+    int64_t values[FAB_TRANSPORT_VALUES_MAX];
     int64_t wire_max_bytes;
     bool control_priority, pause, reorder;
     uint32_t data_class_count;
     fab_arbitration_t arbitration; /* among data classes, at the NIC as in the switches */
 } fab_transport_config_t;
 
-typedef struct fab_transport fab_transport_t; /* the state of all hosts in a run */
+typedef struct fab_transport fab_transport_t; /* the state of all hosts in one network of a run */
 
 typedef struct {
     fab_impl_t impl;
     /* The largest frame, and whether acknowledgements have a class of their own. */
     void (*configure)(const int64_t *values, fab_transport_config_t *config_out);
     fab_transport_t *(*new)(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
-                            const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
+                            const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
                             const fab_connections_t *connections);
     void (*free)(fab_transport_t *self);
     void (*set_user)(fab_transport_t *self, fab_user_t user);
+    /* When a host's next event is, and doing that event. */
+    int64_t (*next_ps)(const fab_transport_t *self, uint32_t slot);
+    void (*turn)(fab_transport_t *self, fab_worker_t *worker, uint32_t slot);
+    /* Both in a loop, for a host of one network: all before until_ps; returns when the next event is. */
     int64_t (*visit)(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps);
     /* Hands over a message on the host's connection number `qpn`. */
     void (*post)(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t bytes,
@@ -71,6 +77,6 @@ typedef struct {
     uint64_t (*digest)(const fab_transport_t *self, uint64_t digest);
 } fab_transport_ops_t;
 
-extern const fab_transport_ops_t fab_transport_roce;
+extern const fab_transport_ops_t fab_transport_roce, fab_transport_rc, fab_transport_scale_up, fab_transport_ici;
 
 #endif

@@ -19,6 +19,7 @@ enum {
     COL_AFTER,
     COL_TAG,
     COL_PRIORITY,
+    COL_VARIANT, /* may be missing */
     COL_COUNT
 };
 
@@ -30,9 +31,10 @@ typedef struct {
 } column_t;
 
 static const column_t columns[COL_COUNT] = {
-    {"id", "l", NULL, 8},     {"kind", "c", NULL, 1},   {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
-    {"bytes", "l", NULL, 8},  {"splits", "+l", "l", 8}, {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
-    {"stream", "i", NULL, 4}, {"after", "+l", "l", 8},  {"tag", "l", NULL, 8},         {"priority", "c", NULL, 1},
+    {"id", "l", NULL, 8},      {"kind", "c", NULL, 1},   {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
+    {"bytes", "l", NULL, 8},   {"splits", "+l", "l", 8}, {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
+    {"stream", "i", NULL, 4},  {"after", "+l", "l", 8},  {"tag", "l", NULL, 8},         {"priority", "c", NULL, 1},
+    {"variant", "s", NULL, 2},
 };
 
 typedef struct {
@@ -64,12 +66,12 @@ static bool append(bytes_t *self, const void *data, size_t bytes)
 
 static void check_schema(const struct ArrowSchema *schema, fab_problems_t *problems)
 {
-    if (strcmp(schema->format, "+s") != 0 || schema->n_children != COL_COUNT) {
-        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d", schema->n_children,
-                         COL_COUNT);
+    if (strcmp(schema->format, "+s") != 0 || schema->n_children < COL_VARIANT || schema->n_children > COL_COUNT) {
+        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d and %d", schema->n_children,
+                         COL_VARIANT, COL_COUNT);
         return;
     }
-    for (int c = 0; c < COL_COUNT; c++) {
+    for (int c = 0; c < schema->n_children; c++) {
         const struct ArrowSchema *child = schema->children[c];
         const bool list = columns[c].item != NULL;
         if (strcmp(child->name, columns[c].name) != 0 || strcmp(child->format, columns[c].format) != 0 ||
@@ -152,7 +154,7 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
         if (!batch.release)
             return FAB_OK;
         int code = FAB_OK;
-        for (int c = 0; c < COL_COUNT && !code; c++) {
+        for (int c = 0; c < batch.n_children && c < COL_COUNT && !code; c++) {
             /* a struct's own offset applies to its children */
             struct ArrowArray child = *batch.children[c];
             child.offset += batch.offset;
@@ -167,7 +169,7 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
 }
 
 int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
-                           int32_t rank_count, const char *const algorithms[FAB_OP_KINDS], fab_problems_t *problems,
+                           int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
                            fab_program_t **program_out)
 {
     gathered_t g = {0};
@@ -195,10 +197,11 @@ int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *st
             .after = VALUES(COL_AFTER),
             .tag = VALUES(COL_TAG),
             .priority = VALUES(COL_PRIORITY),
+            .variant = (const void *)g.values[COL_VARIANT].data,
         };
 #undef VALUES
 #undef OFFSETS
-        code = fab_program_new(model, &table, rank_host, rank_count, algorithms, problems, program_out);
+        code = fab_program_new(model, &table, rank_host, rank_count, collectives, problems, program_out);
     }
     for (int c = 0; c < COL_COUNT; c++) {
         free(g.values[c].data);

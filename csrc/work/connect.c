@@ -66,9 +66,10 @@ typedef struct {
     uint16_t src, dst; /* hosts */
     int32_t lane;
     uint8_t data_class, channel;
+    int8_t network; /* -1: nothing joins them */
 } edge_t;
 
-/* By source, lane, class, channel, destination: fab_program_find_qpn searches a host's part by the other four. */
+/* By source, lane, class, channel, destination: fab_program_find searches a host's part by the other four. */
 static int compare_edges(const void *a, const void *b)
 {
     const edge_t *x = a, *y = b;
@@ -87,7 +88,7 @@ static uint32_t source_of_edge(const void *edge) { return ((const edge_t *)edge)
 
 typedef struct {
     const fab_program_t *program;
-    const fab_set_t *set;
+    const fab_op_t *op;
     edge_t *edges;
     uint64_t count, capacity;
     uint32_t src; /* host */
@@ -108,14 +109,16 @@ static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, ui
         self->edges = edges;
         self->capacity = capacity;
     }
-    self->edges[self->count++] = (edge_t){(uint16_t)src, (uint16_t)dst, lane, data_class, (uint8_t)channel};
+    self->edges[self->count++] =
+        (edge_t){(uint16_t)src, (uint16_t)dst,    lane,
+                 data_class,    (uint8_t)channel, (int8_t)fab_net_between(self->program->net, src, dst)};
 }
 
 static void emit_peer(void *context, uint32_t position, uint32_t channel)
 {
     edges_t *self = context;
-    const uint32_t rank = self->program->ranks[self->set->first + position];
-    add_edge(self, self->src, self->program->rank_host[rank], self->lane, self->data_class, channel);
+    add_edge(self, self->src, fab_program_host_at(self->program, self->op, position), self->lane, self->data_class,
+             channel);
 }
 
 static int match_ends(fab_program_t *self, end_t *ends, uint32_t send_count, uint32_t recv_count,
@@ -162,7 +165,7 @@ static int32_t send_lane(const fab_op_t *op, uint32_t ordinal)
     return -2 - (int32_t)(fab_keyed_mix((uint64_t)op->tag ^ (uint64_t)ordinal << 40) & 0x3fffffff);
 }
 
-/* Sends and recvs: ends, matching, edges. Leaves each send's lane in qpn[]. */
+/* Sends and recvs: ends, matching, edges. Leaves each send's lane in connection[]. */
 static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
 {
     uint32_t sends = 0, recvs = 0;
@@ -175,12 +178,12 @@ static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *pr
     int code = FAB_E_MEMORY;
     end_t *ends = malloc(((size_t)sends + recvs) * sizeof *ends);
     self->match = malloc((self->instance_count + (size_t)1) * sizeof *self->match);
-    self->qpn = malloc((self->instance_count + (size_t)1) * sizeof *self->qpn);
-    if (!ends || !self->match || !self->qpn)
+    self->connection = malloc((self->instance_count + (size_t)1) * sizeof *self->connection);
+    if (!ends || !self->match || !self->connection)
         goto out;
     self->memory_bytes += 8 * (int64_t)self->instance_count;
     for (uint32_t i = 0; i < self->instance_count; i++)
-        self->match[i] = self->qpn[i] = FAB_NONE;
+        self->match[i] = self->connection[i] = FAB_NONE;
     uint32_t s = 0, r = sends;
     for (uint32_t i = 0; i < self->op_count; i++) {
         const fab_op_t *op = &self->ops[i];
@@ -204,7 +207,7 @@ static int connect_pairs(fab_program_t *self, edges_t *edges, fab_problems_t *pr
         const fab_op_t *op = &self->ops[self->instance_op[ends[i].instance]];
         ordinal = i && same_flow(&ends[i - 1], &ends[i]) ? ordinal + 1 : 0;
         const int32_t lane = send_lane(op, ordinal);
-        self->qpn[ends[i].instance] = (uint32_t)lane;
+        self->connection[ends[i].instance] = (uint32_t)lane;
         if (ends[i].src != ends[i].dst)
             add_edge(edges, self->rank_host[ends[i].src], self->rank_host[ends[i].dst], lane, op->data_class, 0);
     }
@@ -213,13 +216,13 @@ out:
     return code;
 }
 
-/* Collectives: each rank's peers, once for every (set, kind, lane, root) there is; unequal splits always. */
+/* Collectives: each rank's peers, once for every (set, kind, variant, lane, root) there is; unequal splits always. */
 static int connect_collectives(fab_program_t *self, edges_t *edges)
 {
     fab_map_t seen = {0};
     for (uint32_t i = 0; i < self->op_count && !edges->no_memory; i++) {
         const fab_op_t *op = &self->ops[i];
-        const fab_coll_ops_t *algorithm = self->algorithm[op->kind];
+        const fab_coll_ops_t *algorithm = self->variants[op->variant].ops;
         if (!algorithm)
             continue;
         if (!op->split_count) {
@@ -227,24 +230,27 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
             key = fab_keyed_mix(key ^
                                 ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
                                  (uint32_t)op->stream) ^
-                                (uint64_t)op->data_class << 40);
+                                (uint64_t)op->data_class << 40 ^ (uint64_t)op->variant << 44);
             uint32_t *before = fab_map_add(&seen, key, i);
             if (!before) {
                 fab_map_free(&seen);
                 return FAB_E_MEMORY;
             }
             if (*before != i && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
-                self->ops[*before].stream == op->stream && self->ops[*before].data_class == op->data_class &&
-                self->ops[*before].root == op->root && self->ops[*before].bytes >= self->sets[op->set].count)
+                self->ops[*before].variant == op->variant && self->ops[*before].stream == op->stream &&
+                self->ops[*before].data_class == op->data_class && self->ops[*before].root == op->root &&
+                self->ops[*before].bytes >= self->sets[op->set].count)
                 continue;
             *before = i;
         }
-        edges->set = &self->sets[op->set];
+        edges->op = op;
         edges->lane = op->stream;
         edges->data_class = op->data_class;
-        for (uint32_t p = 0; p < edges->set->count; p++) {
-            const fab_coll_t coll = fab_program_coll(self, op->first_instance + p);
-            edges->src = self->rank_host[self->ranks[edges->set->first + p]];
+        const fab_tree_t *tree = fab_program_tree(self, op);
+        const uint32_t positions = self->sets[op->set].count + (tree ? tree->shape.reducer_count : 0);
+        for (uint32_t p = 0; p < positions; p++) {
+            const fab_coll_t coll = fab_program_coll(self, fab_program_instance_at(self, op, p));
+            edges->src = fab_program_host_at(self, op, p);
             algorithm->peers(&coll, emit_peer, edges);
         }
         /* many rows over one set of pairs: keep the list from growing without need */
@@ -263,21 +269,14 @@ static int connect_collectives(fab_program_t *self, edges_t *edges)
     return edges->no_memory ? FAB_E_MEMORY : FAB_OK;
 }
 
-/* Sorts the edges, drops doubles and numbers both sides. */
-static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
+/* Numbers both sides of the connections in one network; the edges are sorted. */
+static int number_network(fab_program_t *self, const edges_t *edges, int32_t network, fab_problems_t *problems)
 {
     const uint32_t hosts = self->net->host_count;
-    fab_connections_t *c = &self->connections;
-    if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge, hosts, compare_edges))
-        return FAB_E_MEMORY;
+    fab_connections_t *c = &self->connections[network];
     uint64_t n = 0;
     for (uint64_t e = 0; e < edges->count; e++)
-        if (!n || compare_edges(&edges->edges[n - 1], &edges->edges[e]))
-            edges->edges[n++] = edges->edges[e];
-    if (n >= INT32_MAX) {
-        fab_problems_add(problems, "the program needs %" PRIu64 " connections, allowed %d", n, INT32_MAX - 1);
-        return FAB_E_LIMIT;
-    }
+        n += edges->edges[e].network == network;
     c->count = (uint32_t)n;
     c->tx_first = calloc(hosts + 1, sizeof *c->tx_first);
     c->rx_first = calloc(hosts + 1, sizeof *c->rx_first);
@@ -295,13 +294,11 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
         goto out;
     self->memory_bytes += (int64_t)(n * 13 + hosts * 8);
     code = FAB_OK;
-    for (uint64_t e = 0; e < n; e++) {
-        c->tx_first[edges->edges[e].src + 1]++;
-        c->rx_first[edges->edges[e].dst + 1]++;
-        if (fab_net_between(self->net, edges->edges[e].src, edges->edges[e].dst) < 0)
-            fab_problems_add(problems, "hosts %u and %u are not connected: the topology has several parts",
-                             edges->edges[e].src, edges->edges[e].dst);
-    }
+    for (uint64_t e = 0; e < edges->count; e++)
+        if (edges->edges[e].network == network) {
+            c->tx_first[edges->edges[e].src + 1]++;
+            c->rx_first[edges->edges[e].dst + 1]++;
+        }
     for (uint32_t h = 0; h < hosts; h++) {
         if (c->tx_first[h + 1] > UINT16_MAX || c->rx_first[h + 1] > UINT16_MAX)
             fab_problems_add(problems, "host %u has %u connections out and %u in, allowed %d each", h,
@@ -314,35 +311,70 @@ static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_
         goto out;
     }
     memcpy(fill, c->rx_first, (hosts + 1) * sizeof *fill);
-    for (uint64_t e = 0; e < n; e++) {
+    uint32_t tx = 0;
+    for (uint64_t e = 0; e < edges->count; e++) {
         const edge_t *edge = &edges->edges[e];
+        if (edge->network != network)
+            continue;
         const uint32_t rx = fill[edge->dst]++;
-        c->tx_dst[e] = edge->dst;
-        c->tx_lane[e] = edge->lane;
-        c->tx_class[e] = edge->data_class;
-        c->tx_channel[e] = edge->channel;
-        c->tx_qpn[e] = (uint16_t)(rx - c->rx_first[edge->dst]);
+        c->tx_dst[tx] = edge->dst;
+        c->tx_lane[tx] = edge->lane;
+        c->tx_class[tx] = edge->data_class;
+        c->tx_channel[tx] = edge->channel;
+        c->tx_qpn[tx] = (uint16_t)(rx - c->rx_first[edge->dst]);
         c->rx_src[rx] = edge->src;
-        c->rx_qpn[rx] = (uint16_t)(e - c->tx_first[edge->src]);
+        c->rx_qpn[rx] = (uint16_t)(tx - c->tx_first[edge->src]);
+        tx++;
     }
 out:
     free(fill);
     return code;
 }
 
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
-                              uint32_t channel)
+/* Sorts the edges, drops doubles and numbers them network by network. */
+static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
 {
-    const fab_connections_t *c = &self->connections;
-    const edge_t wanted = {(uint16_t)host, (uint16_t)dst, lane, data_class, (uint8_t)channel};
+    if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge, self->net->host_count,
+                       compare_edges))
+        return FAB_E_MEMORY;
+    uint64_t n = 0;
+    for (uint64_t e = 0; e < edges->count; e++) {
+        if (n && compare_edges(&edges->edges[n - 1], &edges->edges[e]) == 0)
+            continue;
+        edges->edges[n++] = edges->edges[e];
+        if (edges->edges[e].network < 0)
+            fab_problems_add(problems, "hosts %u and %u are not connected: the topology has several parts",
+                             edges->edges[e].src, edges->edges[e].dst);
+    }
+    edges->count = n;
+    if (problems->count)
+        return FAB_E_TRACE;
+    if (n >= INT32_MAX) {
+        fab_problems_add(problems, "the program needs %" PRIu64 " connections, allowed %d", n, INT32_MAX - 1);
+        return FAB_E_LIMIT;
+    }
+    int code = FAB_OK;
+    for (uint32_t w = 0; w < self->net->network_count && !code; w++)
+        code = number_network(self, edges, (int32_t)w, problems);
+    return code;
+}
+
+uint32_t fab_program_find(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
+                          uint32_t channel)
+{
+    const int32_t network = fab_net_between(self->net, host, dst);
+    if (network < 0)
+        return FAB_NONE;
+    const fab_connections_t *c = &self->connections[network];
+    const edge_t wanted = {(uint16_t)host, (uint16_t)dst, lane, data_class, (uint8_t)channel, 0};
     uint32_t low = c->tx_first[host], high = c->tx_first[host + 1];
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        const edge_t there = {(uint16_t)host, c->tx_dst[middle], c->tx_lane[middle], c->tx_class[middle],
-                              c->tx_channel[middle]};
+        const edge_t there = {(uint16_t)host,      c->tx_dst[middle],     c->tx_lane[middle],
+                              c->tx_class[middle], c->tx_channel[middle], 0};
         const int order = compare_edges(&there, &wanted);
         if (order == 0)
-            return middle - c->tx_first[host];
+            return fab_hosts_connection((uint32_t)network, middle - c->tx_first[host]);
         if (order < 0)
             low = middle + 1;
         else
@@ -359,15 +391,15 @@ int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
         code = connect_collectives(self, &edges);
     if (!code)
         code = number_connections(self, &edges, problems);
-    for (uint32_t i = 0; !code && self->qpn && i < self->instance_count; i++) {
+    for (uint32_t i = 0; !code && self->connection && i < self->instance_count; i++) {
         const fab_op_t *op = &self->ops[self->instance_op[i]];
         if (op->kind != FAB_OP_SEND)
             continue;
         const uint32_t src = fab_program_rank(self, i),
                        dst = (uint32_t)self->peers[op->peer_first + i - op->first_instance];
-        self->qpn[i] = src == dst ? FAB_NONE
-                                  : fab_program_find_qpn(self, self->rank_host[src], self->rank_host[dst],
-                                                         (int32_t)self->qpn[i], op->data_class, 0);
+        self->connection[i] = src == dst ? FAB_NONE
+                                         : fab_program_find(self, self->rank_host[src], self->rank_host[dst],
+                                                            (int32_t)self->connection[i], op->data_class, 0);
     }
     free(edges.edges);
     return code;

@@ -25,10 +25,16 @@ typedef struct active {
     fab_coll_state_t state;
 } active_t;
 
+/* Who a network's transport tells what happens. */
+typedef struct {
+    fab_exec_t *exec;
+    uint32_t network;
+} fab_exec_port_t;
+
 struct fab_exec {
     const fab_program_t *program;
-    const fab_transport_ops_t *transport;
-    fab_transport_t *hosts;
+    const fab_hosts_t *hosts;
+    fab_exec_port_t ports[FAB_NETWORKS_MAX];
     uint32_t *wait;        /* [instance] how many are still to end before it */
     int64_t *start_ps;     /* [instance] */
     int64_t *end_ps;       /* [instance] */
@@ -42,7 +48,7 @@ static void set_timer(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uin
 {
     if (when_ps >= FAB_NEVER / 2)
         worker->error = FAB_E_LIMIT;
-    else if (!self->transport->set_timer(self->hosts, worker, host, key, when_ps))
+    else if (!fab_hosts_set_timer(self->hosts, worker, host, key, when_ps))
         worker->error = FAB_E_MEMORY;
 }
 
@@ -105,17 +111,16 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
 {
     const sender_t *s = context;
     const fab_program_t *program = s->exec->program;
-    const uint32_t rank = program->ranks[program->sets[s->op->set].first + to_position];
-    const uint32_t qpn =
-        fab_program_find_qpn(program, s->host, program->rank_host[rank], s->op->stream, s->op->data_class, channel);
-    if (qpn == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
+    const uint32_t connection = fab_program_find(program, s->host, fab_program_host_at(program, s->op, to_position),
+                                                 s->op->stream, s->op->data_class, channel);
+    if (connection == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
         s->worker->error = FAB_E_INTERNAL;
         return;
     }
-    const fab_cookie_t cookie = {s->op->first_instance + to_position, step, s->active->instance};
+    const fab_cookie_t cookie = {fab_program_instance_at(program, s->op, to_position), step, s->active->instance};
     s->active->open++;
     bytes += (int64_t)((unsigned __int128)bytes * (uint64_t)s->overhead_ppm / 1000000);
-    s->exec->transport->post(s->exec->hosts, s->worker, s->host, qpn, bytes, cookie, s->now_ps);
+    fab_hosts_post(s->exec->hosts, s->worker, s->host, connection, bytes, cookie, s->now_ps);
 }
 
 static active_t *find_active(fab_exec_t *self, uint32_t host, uint32_t instance)
@@ -177,7 +182,7 @@ static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_
 {
     const uint32_t instance = a->instance;
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
-    const fab_coll_ops_t *algorithm = self->program->algorithm[op->kind];
+    const fab_coll_ops_t *algorithm = self->program->variants[op->variant].ops;
     const fab_coll_t coll = fab_program_coll(self->program, instance);
     sender_t sender = {self, worker, op, a, host, now_ps, coll.values[FAB_COLL_OVERHEAD_PPM]};
     const fab_coll_out_t out = {&sender, coll_send};
@@ -196,6 +201,8 @@ static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_
     if (!a->done || a->open)
         return;
     drop_active(self, worker, host, a);
+    if (fab_program_is_hidden(self->program, instance)) /* nothing waits for a reducer's part */
+        return;
     if (what == COLL_START)
         end_soon(self, worker, instance, now_ps);
     else
@@ -220,6 +227,11 @@ static void coll_received(fab_exec_t *self, fab_worker_t *worker, uint32_t host,
         drive(self, worker, host, a, COLL_RECEIVED, step, now_ps);
         return;
     }
+    if (fab_program_is_hidden(self->program, instance)) { /* a reducer begins with its first message */
+        launch(self, worker, host, instance, now_ps);
+        coll_received(self, worker, host, instance, step, now_ps);
+        return;
+    }
     if (!a)
         a = make_active(self, worker, host, instance);
     if (a)
@@ -233,9 +245,9 @@ static void start_send(fab_exec_t *self, fab_worker_t *worker, uint32_t host, ui
     const fab_program_t *program = self->program;
     const fab_op_t *op = &program->ops[program->instance_op[instance]];
     const uint32_t recv = program->match[instance];
-    if (program->qpn[instance] != FAB_NONE) {
-        self->transport->post(self->hosts, worker, host, program->qpn[instance], op->bytes,
-                              (fab_cookie_t){recv, 0, instance}, now_ps);
+    if (program->connection[instance] != FAB_NONE) {
+        fab_hosts_post(self->hosts, worker, host, program->connection[instance], op->bytes,
+                       (fab_cookie_t){recv, 0, instance}, now_ps);
         return;
     }
     self->delivered_ps[recv] = now_ps; /* to itself: no network, no time */
@@ -261,7 +273,7 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
         break;
     default:
         set_timer(self, worker, host, timer_key(TIMER_LAUNCH, 0, instance),
-                  now_ps + program->algorithm_values[op->kind][FAB_COLL_LAUNCH_PS]);
+                  now_ps + program->variants[op->variant].values[FAB_COLL_LAUNCH_PS]);
         break;
     }
 }
@@ -270,7 +282,8 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
 
 static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
 {
-    fab_exec_t *self = context;
+    const fab_exec_port_t *port = context;
+    fab_exec_t *self = port->exec;
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.instance]];
     if (op->kind == FAB_OP_RECV) {
         self->delivered_ps[cookie.instance] = now_ps;
@@ -278,9 +291,9 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
             end_instance(self, worker, cookie.instance, now_ps);
         return;
     }
-    const int64_t *values = self->program->algorithm_values[op->kind];
-    const int64_t step_ps = values[FAB_COLL_STEP_PS] + values[FAB_COLL_NET_STEP_PS];
-    if (step_ps)
+    const int64_t *values = self->program->variants[op->variant].values;
+    const int64_t step_ps = values[FAB_COLL_STEP_PS] + (port->network == 0 ? values[FAB_COLL_NET_STEP_PS] : 0);
+    if (step_ps && !fab_program_is_hidden(self->program, cookie.instance))
         set_timer(self, worker, host, timer_key(TIMER_STEP, cookie.step, cookie.instance), now_ps + step_ps);
     else
         coll_received(self, worker, host, cookie.instance, cookie.step, now_ps);
@@ -288,7 +301,7 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
 
 static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
 {
-    fab_exec_t *self = context;
+    fab_exec_t *self = ((const fab_exec_port_t *)context)->exec;
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.from_instance]];
     if (op->kind == FAB_OP_SEND) {
         end_instance(self, worker, cookie.from_instance, now_ps);
@@ -303,7 +316,7 @@ static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab
 
 static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t now_ps)
 {
-    fab_exec_t *self = context;
+    fab_exec_t *self = ((const fab_exec_port_t *)context)->exec;
     const uint32_t instance = (uint32_t)key;
     switch (key >> 56) {
     case TIMER_START: start_instance(self, worker, instance, now_ps); break;
@@ -317,13 +330,15 @@ static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t k
 
 /* ---- life --------------------------------------------------------------------------------------- */
 
-fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_transport_ops_t *transport, fab_transport_t *hosts)
+fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_hosts_t *hosts)
 {
     fab_exec_t *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
-    const size_t n = program->instance_count + (size_t)1;
-    *self = (fab_exec_t){.program = program, .transport = transport, .hosts = hosts};
+    const size_t n = program->instance_count + (size_t)program->hidden_count + 1;
+    *self = (fab_exec_t){.program = program, .hosts = hosts};
+    for (uint32_t w = 0; w < FAB_NETWORKS_MAX; w++)
+        self->ports[w] = (fab_exec_port_t){self, w};
     self->wait = malloc(n * sizeof *self->wait);
     self->start_ps = malloc(n * sizeof *self->start_ps);
     self->end_ps = malloc(n * sizeof *self->end_ps);
@@ -355,9 +370,10 @@ void fab_exec_free(fab_exec_t *self)
     free(self);
 }
 
-fab_user_t fab_exec_user(fab_exec_t *self)
+fab_user_t fab_exec_user(fab_exec_t *self, uint32_t network)
 {
-    return (fab_user_t){.self = self, .delivered = delivered, .acknowledged = acknowledged, .timer = timer};
+    return (fab_user_t){
+        .self = &self->ports[network], .delivered = delivered, .acknowledged = acknowledged, .timer = timer};
 }
 
 void fab_exec_begin(fab_exec_t *self, fab_worker_t *worker, uint32_t instance)

@@ -16,7 +16,15 @@ static const char *const kind_names[FAB_OP_KINDS] = {
 #define ALGORITHM(name) &fab_coll_##name,
 static const fab_coll_ops_t *const algorithms[] = {FAB_COLL_LIST(ALGORITHM)};
 
-static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP_KINDS], const fab_setting_t *settings,
+static const fab_coll_ops_t *algorithm_named(const char *name)
+{
+    for (size_t a = 0; a < sizeof algorithms / sizeof *algorithms; a++)
+        if (strcmp(algorithms[a]->impl.impl, name) == 0)
+            return algorithms[a];
+    return NULL;
+}
+
+static int choose_algorithms(fab_program_t *self, const fab_collectives_t *collectives, const fab_setting_t *settings,
                              int32_t setting_count, fab_problems_t *problems)
 {
     static const char *const defaults[FAB_OP_KINDS] = {
@@ -24,19 +32,58 @@ static int choose_algorithms(fab_program_t *self, const char *const names[FAB_OP
         [FAB_OP_ALL_TO_ALL] = "pairwise",   [FAB_OP_BROADCAST] = "chain",     [FAB_OP_REDUCE] = "chain",
         [FAB_OP_BARRIER] = "dissemination",
     };
+    const int32_t more = collectives ? collectives->variant_count : 0;
+    self->variant_count = FAB_OP_KINDS + (uint32_t)more;
+    self->variants = calloc(self->variant_count, sizeof *self->variants);
+    if (!self->variants)
+        return FAB_E_MEMORY;
+    if (self->variant_count > INT16_MAX) {
+        fab_problems_add(problems, "the program has %d variants, allowed %d", more, INT16_MAX - FAB_OP_KINDS);
+        return FAB_E_LIMIT;
+    }
     for (int kind = 0; kind < FAB_OP_KINDS; kind++) {
-        const char *name = names && names[kind] ? names[kind] : defaults[kind];
-        for (size_t a = 0; name && a < sizeof algorithms / sizeof *algorithms; a++)
-            if (strcmp(algorithms[a]->impl.impl, name) == 0 && algorithms[a]->impl.kinds >> kind & 1)
-                self->algorithm[kind] = algorithms[a];
-        if (name && !self->algorithm[kind])
+        const char *name =
+            collectives && collectives->algorithms[kind] ? collectives->algorithms[kind] : defaults[kind];
+        if (!name)
+            continue;
+        const fab_coll_ops_t *ops = algorithm_named(name);
+        if (!ops || !(ops->impl.kinds >> kind & 1)) {
             fab_problems_add(problems, "collectives.%s: found algorithm %s, which does not do it", kind_names[kind],
                              name);
-        if (self->algorithm[kind])
-            fab_param_resolve("coll", self->algorithm[kind]->impl.impl, self->algorithm[kind]->impl.params, settings,
-                              setting_count, self->algorithm_values[kind], problems);
+            continue;
+        }
+        self->variants[kind].ops = ops;
+        fab_param_resolve("coll", name, ops->impl.params, settings, setting_count, self->variants[kind].values,
+                          problems);
+    }
+    for (int32_t v = 0; v < more; v++) {
+        const fab_setting_t *chosen = &collectives->variants[v];
+        fab_variant_t *variant = &self->variants[FAB_OP_KINDS + v];
+        variant->ops = algorithm_named(chosen->impl);
+        if (!variant->ops)
+            fab_problems_add(problems, "variant %d: no such algorithm as %s", v, chosen->impl);
+        else
+            fab_param_resolve("coll", chosen->impl, variant->ops->impl.params, chosen, 1, variant->values, problems);
     }
     return problems->count ? FAB_E_CONFIG : FAB_OK;
+}
+
+/* The variant of a row: its own, or its kind's. */
+static uint16_t variant_of(const fab_program_t *self, const fab_table_t *t, int64_t row, fab_problems_t *problems)
+{
+    const int32_t kind = t->kind[row], own = t->variant ? t->variant[row] : -1;
+    if (own < 0)
+        return (uint16_t)kind;
+    if (own >= (int32_t)self->variant_count - FAB_OP_KINDS) {
+        fab_problems_add(problems, "row %" PRId64 ": variant: found %d, allowed -1 to %d", row, own,
+                         (int32_t)self->variant_count - FAB_OP_KINDS - 1);
+        return (uint16_t)kind;
+    }
+    const fab_variant_t *variant = &self->variants[FAB_OP_KINDS + own];
+    if (!(variant->ops->impl.kinds >> kind & 1))
+        fab_problems_add(problems, "row %" PRId64 ": variant: %d is the algorithm %s, which does not do a %s", row, own,
+                         variant->ops->impl.impl, kind_names[kind]);
+    return (uint16_t)(FAB_OP_KINDS + own);
 }
 
 /* ---- sets of ranks ------------------------------------------------------------------------------ */
@@ -75,7 +122,7 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
         }
     }
     fab_set_t *set = &self->sets[self->set_count];
-    *set = (fab_set_t){.first = builder->rank_fill, .count = count, .contiguous = true};
+    *set = (fab_set_t){.first = builder->rank_fill, .count = count, .contiguous = true, .tree = {FAB_NONE, FAB_NONE}};
     for (uint32_t i = 0; i < count; i++) {
         if (ranks[i] < 0 || ranks[i] >= self->rank_count) {
             fab_problems_add(problems, "row %" PRId64 ": ranks: found %d, allowed 0 to %d", row, ranks[i],
@@ -100,6 +147,7 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
         }
         builder->sorted_fill += count;
     }
+    set->local_count = fab_program_local_count(self, set);
     builder->rank_fill += count;
     if (!fab_map_add(&builder->by_hash, hash, self->set_count))
         return FAB_E_MEMORY;
@@ -152,7 +200,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
     builder.scratch = malloc(((size_t)most + 1) * sizeof *builder.scratch);
     if (!builder.scratch)
         goto out;
-    uint64_t instances = 0;
+    uint64_t instances = 0, hidden = 0;
     code = FAB_OK;
     for (int64_t i = 0; i < t->op_count; i++) {
         fab_op_t *op = &self->ops[i];
@@ -198,13 +246,26 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
                                  t->peers[t->peer_offset[i]]);
         }
         self->send_count += op->kind == FAB_OP_SEND ? count : 0;
+        op->variant = variant_of(self, t, i, problems);
+        const fab_coll_ops_t *algorithm = self->variants[op->variant].ops;
+        if (!algorithm || algorithm->reduces_in_network == FAB_REDUCES_NOWHERE)
+            continue;
+        const int tree_code = fab_program_make_tree(self, op->set, algorithm->reduces_in_network, i, problems);
+        if (tree_code == FAB_E_MEMORY) {
+            code = tree_code;
+            goto out;
+        }
+        if (!tree_code)
+            hidden += fab_program_tree(self, op)->shape.reducer_count;
     }
+    instances += hidden;
     if (instances >= FAB_NONE) {
         fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances,
                          FAB_NONE - 1);
         code = FAB_E_LIMIT;
     }
-    self->instance_count = (uint32_t)instances;
+    self->instance_count = (uint32_t)(instances - hidden);
+    self->hidden_count = (uint32_t)hidden;
     if (problems->count && !code)
         code = FAB_E_TRACE;
 out:
@@ -287,6 +348,40 @@ out:
     return code;
 }
 
+/* Asks the algorithms whether they can run over the ranks they are to run over. */
+static int check_algorithms(const fab_program_t *self, fab_problems_t *problems)
+{
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        const fab_coll_ops_t *algorithm = self->variants[self->ops[i].variant].ops;
+        if (!algorithm || !algorithm->refuses)
+            continue;
+        const fab_coll_t coll = fab_program_coll(self, self->ops[i].first_instance);
+        const char *why = algorithm->refuses(&coll);
+        if (why)
+            fab_problems_add(problems, "row %u: the algorithm %s cannot do this %s of %u ranks: %s", i,
+                             algorithm->impl.impl, kind_names[self->ops[i].kind], coll.count, why);
+    }
+    return problems->count ? FAB_E_TRACE : FAB_OK;
+}
+
+/* Instances of reducers, behind all others. */
+static int fill_hidden(fab_program_t *self)
+{
+    uint32_t next = self->instance_count;
+    uint32_t *instance_op =
+        realloc(self->instance_op, (self->instance_count + (size_t)self->hidden_count + 1) * sizeof *instance_op);
+    if (!instance_op)
+        return FAB_E_MEMORY;
+    self->instance_op = instance_op;
+    for (uint32_t i = 0; i < self->op_count; i++) {
+        const fab_tree_t *tree = fab_program_tree(self, &self->ops[i]);
+        self->ops[i].first_hidden = next;
+        for (uint32_t r = 0; tree && r < tree->shape.reducer_count; r++)
+            instance_op[next++] = i;
+    }
+    return FAB_OK;
+}
+
 static int fill_streams(fab_program_t *self)
 {
     fab_map_t newest = {0}; /* by rank and stream */
@@ -336,7 +431,7 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
 
 int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings,
                         int32_t setting_count, const fab_table_t *t, const int32_t *rank_host, int32_t rank_count,
-                        const char *const names[FAB_OP_KINDS], fab_problems_t *problems, fab_program_t **program_out)
+                        const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out)
 {
     if (t->op_count >= FAB_NONE) {
         fab_problems_add(problems, "the trace has %" PRId64 " rows, allowed %u", t->op_count, FAB_NONE - 1);
@@ -372,10 +467,10 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
         goto out;
     memcpy(self->peers, t->peers + t->peer_offset[0], peers * sizeof *self->peers);
     memcpy(self->splits, t->splits + t->split_offset[0], splits * sizeof *self->splits);
-    if ((code = choose_algorithms(self, names, settings, setting_count, problems)) ||
+    if ((code = choose_algorithms(self, collectives, settings, setting_count, problems)) ||
         (code = place_ranks(self, rank_host, problems)) || (code = fill_ops(self, t, problems)) ||
-        (code = fill_streams(self)) || (code = fill_after(self, t, problems)) ||
-        (code = fab_program_connect(self, problems)))
+        (code = fill_hidden(self)) || (code = check_algorithms(self, problems)) || (code = fill_streams(self)) ||
+        (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
         goto out;
     self->memory_bytes +=
         (int64_t)(n * (sizeof *self->ops + sizeof *self->sets + 4) + ranks * 20 + peers * 4 + splits * 8);
@@ -402,18 +497,27 @@ void fab_program_free(fab_program_t *self)
     free(self->instance_next);
     free(self->instance_wait);
     free(self->match);
-    free(self->qpn);
+    free(self->connection);
     free(self->rank_host);
     free(self->host_rank);
-    free(self->connections.tx_first);
-    free(self->connections.rx_first);
-    free(self->connections.tx_dst);
-    free(self->connections.tx_qpn);
-    free(self->connections.tx_lane);
-    free(self->connections.tx_class);
-    free(self->connections.tx_channel);
-    free(self->connections.rx_src);
-    free(self->connections.rx_qpn);
+    free(self->variants);
+    free(self->nearest);
+    for (uint32_t i = 0; self->trees && i < self->tree_count; i++) {
+        free(self->trees[i].hosts);
+        free(self->trees[i].memory);
+    }
+    free(self->trees);
+    for (uint32_t w = 0; w < FAB_NETWORKS_MAX; w++) {
+        free(self->connections[w].tx_first);
+        free(self->connections[w].rx_first);
+        free(self->connections[w].tx_dst);
+        free(self->connections[w].tx_qpn);
+        free(self->connections[w].tx_lane);
+        free(self->connections[w].tx_class);
+        free(self->connections[w].tx_channel);
+        free(self->connections[w].rx_src);
+        free(self->connections[w].rx_qpn);
+    }
     free(self);
 }
 
@@ -422,7 +526,7 @@ void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out)
     *info_out = (fab_program_info_t){
         .op_count = self->op_count,
         .instance_count = self->instance_count,
-        .connection_count = self->connections.count,
+        .connection_count = (int64_t)self->connections[0].count + self->connections[1].count,
         .send_count = self->send_count,
         .memory_bytes = self->memory_bytes,
         .rank_count = self->rank_count,
@@ -432,15 +536,19 @@ void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out)
 fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance)
 {
     const fab_op_t *op = &self->ops[self->instance_op[instance]];
-    const uint32_t count = self->sets[op->set].count;
+    const fab_set_t *set = &self->sets[op->set];
+    const fab_tree_t *tree = fab_program_tree(self, op);
     return (fab_coll_t){
         .kind = op->kind,
-        .count = count,
-        .position = instance - op->first_instance,
+        .count = set->count,
+        .position = fab_program_is_hidden(self, instance) ? set->count + (instance - op->first_hidden)
+                                                          : instance - op->first_instance,
         .root = op->root,
         .bytes = op->bytes,
         .splits = op->split_count ? &self->splits[op->first_split] : NULL,
-        .splits_by_sender = op->split_count > count,
-        .values = self->algorithm_values[op->kind],
+        .splits_by_sender = op->split_count > set->count,
+        .local_count = set->local_count,
+        .tree = tree ? &tree->shape : NULL,
+        .values = self->variants[op->variant].values,
     };
 }

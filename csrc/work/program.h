@@ -6,15 +6,30 @@
 #define FAB_WORK_PROGRAM_H
 
 #include "coll/coll.h"
-#include "transport/transport.h"
+#include "transport/hosts.h"
 
 /* A set of ranks, in the order given; many rows share one. */
 typedef struct {
     uint64_t first; /* in ranks[] */
     uint32_t count;
-    bool contiguous; /* r, r+1, r+2, … */
-    uint64_t sorted; /* in sorted[]: positions by rank, if not contiguous */
+    bool contiguous;      /* r, r+1, r+2, … */
+    uint64_t sorted;      /* in sorted[]: positions by rank, if not contiguous */
+    uint32_t local_count; /* ranks of a scale-up domain, if positions are blocks of so many a domain; else 1 */
+    uint32_t tree[2];     /* in trees[], by fab_reduces_t - 1; FAB_NONE: not asked for */
 } fab_set_t;
+
+/* The reducers of a set. */
+typedef struct {
+    fab_coll_tree_t shape;
+    uint32_t *hosts;  /* [reducer_count] */
+    uint32_t *memory; /* backs shape */
+} fab_tree_t;
+
+/* An algorithm with its parameters: those of the kinds first, then the user's variants. */
+typedef struct {
+    const fab_coll_ops_t *ops; /* NULL: the kind is no collective */
+    int64_t values[FAB_COLL_VALUES_MAX];
+} fab_variant_t;
 
 typedef struct {
     int64_t id, bytes, duration_ps, delay_ps, tag;
@@ -22,12 +37,16 @@ typedef struct {
     uint32_t set, first_instance, root, peer_first;
     int32_t stream;
     uint32_t split_count;
+    uint32_t first_hidden; /* instance of its first reducer */
+    uint16_t variant;
     uint8_t kind, data_class;
 } fab_op_t;
 
 struct fab_program {
     const fab_net_t *net;
-    uint32_t op_count, instance_count, set_count, send_count;
+    uint32_t op_count, set_count, send_count, tree_count, variant_count;
+    uint32_t instance_count; /* of operations on ranks; those on reducers follow, hidden */
+    uint32_t hidden_count;
     int32_t rank_count;
     uint32_t data_class_count;
     fab_op_t *ops;
@@ -38,16 +57,17 @@ struct fab_program {
     int64_t *splits;
     uint32_t *after_first; /* [op_count + 1] the operations that wait for an operation */
     uint32_t *after_ops;
-    uint32_t *instance_op;   /* [instance_count] */
+    uint32_t *instance_op;   /* [instance_count + hidden_count] */
     uint32_t *instance_next; /* [instance_count] the next of its stream on its rank, or FAB_NONE */
     uint32_t *instance_wait; /* [instance_count] how many must end before it */
     uint32_t *match;         /* [instance_count] the send's recv and the recv's send; FAB_NONE elsewhere; may be NULL */
-    uint32_t *qpn;           /* [instance_count] a send's connection; may be NULL */
+    uint32_t *connection;    /* [instance_count] a send's connection; may be NULL */
     uint32_t *rank_host;
-    uint32_t *host_rank; /* [host_count] FAB_NONE without a rank */
-    const fab_coll_ops_t *algorithm[FAB_OP_KINDS];
-    int64_t algorithm_values[FAB_OP_KINDS][FAB_COLL_VALUES_MAX];
-    fab_connections_t connections;
+    uint32_t *host_rank;     /* [host_count] FAB_NONE without a rank */
+    fab_variant_t *variants; /* [variant_count] */
+    fab_tree_t *trees;       /* [tree_count] */
+    uint32_t *nearest; /* [host_count] the reducer in the scale-out network that is nearest; NULL until asked for */
+    fab_connections_t connections[FAB_NETWORKS_MAX];
     int64_t memory_bytes;
 };
 
@@ -79,14 +99,49 @@ FAB_INLINE uint32_t fab_program_rank(const fab_program_t *self, uint32_t instanc
     return self->ranks[self->sets[op->set].first + (instance - op->first_instance)];
 }
 
+/* The tree of an operation's reducers, or NULL. */
+FAB_INLINE const fab_tree_t *fab_program_tree(const fab_program_t *self, const fab_op_t *op)
+{
+    const fab_coll_ops_t *ops = self->variants[op->variant].ops;
+    if (!ops || ops->reduces_in_network == FAB_REDUCES_NOWHERE)
+        return NULL;
+    return &self->trees[self->sets[op->set].tree[ops->reduces_in_network - 1]];
+}
+
+/* The instance and the host at a position of an operation, reducers included. */
+FAB_INLINE uint32_t fab_program_instance_at(const fab_program_t *self, const fab_op_t *op, uint32_t position)
+{
+    const uint32_t count = self->sets[op->set].count;
+    return position < count ? op->first_instance + position : op->first_hidden + position - count;
+}
+
+FAB_INLINE uint32_t fab_program_host_at(const fab_program_t *self, const fab_op_t *op, uint32_t position)
+{
+    const fab_set_t *set = &self->sets[op->set];
+    if (position < set->count)
+        return self->rank_host[self->ranks[set->first + position]];
+    return fab_program_tree(self, op)->hosts[position - set->count];
+}
+
+/* Whether an instance is a reducer's part of its operation. */
+FAB_INLINE bool fab_program_is_hidden(const fab_program_t *self, uint32_t instance)
+{
+    return instance >= self->instance_count;
+}
+
+/* How many ranks of a set share a scale-up domain; and the tree of reducers that an algorithm asks for. */
+uint32_t fab_program_local_count(const fab_program_t *self, const fab_set_t *set);
+int fab_program_make_tree(fab_program_t *self, uint32_t set, fab_reduces_t where, int64_t row,
+                          fab_problems_t *problems);
+
 /* The collective that an instance is part of. */
 fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance);
 
 /* Second half of the compilation: matches sends with recvs and makes the connections. */
 int fab_program_connect(fab_program_t *self, fab_problems_t *problems);
 
-/* The host's index of its connection to a host in a lane, class and channel; FAB_NONE if there is none. */
-uint32_t fab_program_find_qpn(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
-                              uint32_t channel);
+/* The host's connection to a host in a lane, class and channel; FAB_NONE if there is none. */
+uint32_t fab_program_find(const fab_program_t *self, uint32_t host, uint32_t dst, int32_t lane, uint8_t data_class,
+                          uint32_t channel);
 
 #endif

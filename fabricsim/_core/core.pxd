@@ -78,8 +78,13 @@ cdef extern from "fabricsim.h" nogil:
     cdef struct ArrowArrayStream:
         pass
 
+    ctypedef struct fab_collectives_t:
+        const char *algorithms[10]
+        const fab_setting_t *variants
+        int32_t variant_count
+
     int fab_program_from_arrow(const fab_model_t *model, ArrowArrayStream *stream, const int32_t *rank_host,
-                               int32_t rank_count, const char *const *algorithms, fab_problems_t *problems,
+                               int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
                                fab_program_t **program_out)
     void fab_program_free(fab_program_t *self)
 

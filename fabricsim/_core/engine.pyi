@@ -45,6 +45,7 @@ class Program:
         *,
         rank_host: ArrayLike,
         algorithms: Mapping[str, str] | None = None,
+        variants: Sequence[tuple[str, Mapping[str, int]]] = (),
     ) -> None: ...
     def info(self) -> dict[str, int]: ...
     @property

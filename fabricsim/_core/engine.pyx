@@ -238,6 +238,9 @@ cdef class Program:
         int32 array: the host of each rank.
     algorithms
         ``{kind: collective implementation}``; kinds left out use the core's defaults.
+    variants
+        ``[(collective implementation, {parameter: int}), ...]``: what the table's column ``variant`` (int16, the
+        last, may be missing) chooses from; -1 there is the kind's own algorithm.
 
     Raises
     ------
@@ -248,26 +251,29 @@ cdef class Program:
     cdef c.fab_program_t *ptr
     cdef readonly Model model
 
-    def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None):
+    def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None, variants=()):
         self.model = model
         cdef const int32_t[::1] hosts = _array("rank_host", rank_host, np.int32)
         if not len(hosts):
             raise InputError(["the program has no rank"])
         capsule = table.__arrow_c_stream__()
         cdef c.ArrowArrayStream *stream = <c.ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
-        cdef const char *names[16]
+        cdef c.fab_collectives_t collectives
+        cdef _Settings own = _Settings([("coll", name, values) for name, values in variants])
+        collectives.variants = own.items
+        collectives.variant_count = own.count
         chosen = {kind: name.encode() for kind, name in (algorithms or {}).items()}
         unknown = sorted(set(chosen) - set(_KINDS))
         if unknown:
             raise ConfigError([f"algorithms: unknown kind {kind}" for kind in unknown])
         for i, kind in enumerate(_KINDS):
-            names[i] = <const char *>chosen[kind] if kind in chosen else NULL
+            collectives.algorithms[i] = <const char *>chosen[kind] if kind in chosen else NULL
         cdef c.fab_problems_t problems
         c.fab_problems_clear(&problems)
         cdef int code
         cdef int32_t count = <int32_t>len(hosts)
         with nogil:
-            code = c.fab_program_from_arrow(model.ptr, stream, &hosts[0], count, names, &problems, &self.ptr)
+            code = c.fab_program_from_arrow(model.ptr, stream, &hosts[0], count, &collectives, &problems, &self.ptr)
         check(code, &problems)
 
     def __dealloc__(self):

@@ -151,8 +151,8 @@ def replaced(low, name, values, kind=None):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda low: low.drop_columns(["tag"]), "11 columns, allowed 12"),
-        (lambda low: low.append_column("more", low["id"]), "13 columns, allowed 12"),
+        (lambda low: low.drop_columns(["tag"]), "11 columns, allowed 12 and 13"),
+        (lambda low: low.append_column("more", low["id"]), "column 12: found more"),
         (lambda low: low.rename_columns(["x", *low.column_names[1:]]), "column 0: found x"),
         (lambda low: low.select(low.column_names[::-1]), "column 0: found priority"),
         (lambda low: replaced(low, "id", [0, 1], pa.int32()), "column 0: found id of type i"),

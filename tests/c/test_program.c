@@ -17,7 +17,10 @@ static int compile(int32_t ranks, const int32_t *rank_host, const char *const *a
         straight[r] = r;
     fab_problems_clear(&problems);
     *program_out = NULL;
-    return fab_program_new(model, &rows.table, rank_host ? rank_host : straight, ranks, algorithms, &problems,
+    fab_collectives_t collectives = {0};
+    for (int kind = 0; algorithms && kind < FAB_OP_KINDS; kind++)
+        collectives.algorithms[kind] = algorithms[kind];
+    return fab_program_new(model, &rows.table, rank_host ? rank_host : straight, ranks, &collectives, &problems,
                            program_out);
 }
 
@@ -236,16 +239,16 @@ static void data_classes(void)
     if (program) {
         fab_program_info(program, &info);
         CHECK_EQ(info.connection_count, 3 + 2 * 6);
-        const fab_connections_t *c = &program->connections;
+        const fab_connections_t *c = &program->connections[0];
         for (uint32_t e = 0; e < c->count; e++)
             for (uint32_t h = 0; h < 6; h++) {
                 const bool mine = e >= c->tx_first[h] && e < c->tx_first[h + 1];
                 const uint32_t found =
-                    fab_program_find_qpn(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e], c->tx_channel[e]);
+                    fab_program_find(program, h, c->tx_dst[e], c->tx_lane[e], c->tx_class[e], c->tx_channel[e]);
                 CHECK(!mine || found == e - c->tx_first[h]);
             }
-        CHECK_EQ(fab_program_find_qpn(program, 0, 1, -1, 1, 0), FAB_NONE);
-        CHECK(program->qpn[0] == program->qpn[6] && program->qpn[0] != program->qpn[2]);
+        CHECK_EQ(fab_program_find(program, 0, 1, -1, 1, 0), FAB_NONE);
+        CHECK(program->connection[0] == program->connection[6] && program->connection[0] != program->connection[2]);
         fab_program_free(program);
     }
     rows.priority[0] = 3;

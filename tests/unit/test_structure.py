@@ -21,7 +21,7 @@ MAY_SEE = {
     "cc": {"core", "cc"},
     "coll": {"core", "coll"},
     "transport": {"core", "net", "link", "cc", "transport"},
-    "work": {"core", "net", "coll", "transport/transport.h", "work"},
+    "work": {"core", "net", "coll", "transport/transport.h", "transport/hosts.h", "work"},
     "sim": {"core", "net", "link", "route", "switch", "cc", "coll", "transport", "work", "sim"},
 }
 C_FILES = sorted(path for path in CSRC.glob("*/*.[ch]") if path.parent.name != "include")

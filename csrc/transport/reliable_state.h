@@ -1,27 +1,10 @@
-/* The state of RoCEv2 connections and hosts, and what is done with it once a message. */
-#ifndef FAB_TRANSPORT_ROCE_STATE_H
-#define FAB_TRANSPORT_ROCE_STATE_H
+/* The state of reliable connections and hosts, and what is done with it once a message. */
+#ifndef FAB_TRANSPORT_RELIABLE_STATE_H
+#define FAB_TRANSPORT_RELIABLE_STATE_H
 
 #include "core/digest.h"
 #include "link/queue.h"
-#include "transport/transport.h"
-
-enum {
-    ROCE_MTU_BYTES,
-    ROCE_HEADER_BYTES,
-    ROCE_FIRST_HEADER_BYTES,
-    ROCE_MIN_WIRE_BYTES,
-    ROCE_ACK_BYTES,
-    ROCE_CNP_BYTES,
-    ROCE_ACK_EVERY_COUNT,
-    ROCE_RTO_PS,
-    ROCE_NAK_INTERVAL_PS,
-    ROCE_RETRY_LIMIT_COUNT,
-    ROCE_WINDOW_BYTES,
-    ROCE_CNP_INTERVAL_PS,
-    ROCE_CONTROL_PRIORITY,
-    ROCE_REORDER_COUNT
-};
+#include "transport/reliable.h"
 
 #define TIMER_KIND_MASK (UINT64_C(0xff) << 56)
 #define TIMER_PACE (UINT64_C(1) << 56)
@@ -74,7 +57,7 @@ typedef struct {
 typedef struct {
     int64_t wake_ps; /* the NIC's next turn */
     fab_heap_t timers;
-    uint32_t out_link, tx_first, rx_first;
+    uint32_t in_link, out_link, tx_first, rx_first; /* a host without a port here has an in_link that brings nothing */
     /* connections that may send, by data class: lists, and a bit set of those that are not empty */
     uint32_t ready_first[FAB_DATA_CLASSES_MAX], ready_last[FAB_DATA_CLASSES_MAX];
     uint8_t ready, paused;
@@ -87,6 +70,7 @@ struct fab_transport {
     const fab_cc_config_t *cc_config;
     const fab_fabric_t *fabric;
     const fab_connections_t *connections;
+    uint32_t network;
     fab_user_t user;
     fab_host_t *hosts;       /* [host_count] */
     fab_tx_t *tx;            /* [connection count] by source host */
@@ -98,25 +82,17 @@ struct fab_transport {
     bool spray;
 };
 
-fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
-                              const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
-                              const fab_connections_t *connections);
-void fab_roce_free(fab_transport_t *self);
-void fab_roce_set_user(fab_transport_t *self, fab_user_t user);
-int64_t fab_roce_memory_bytes(const fab_transport_t *self);
-uint64_t fab_roce_digest(const fab_transport_t *self, uint64_t digest);
-
 /* Queues a message at its sender and its cookie for the receiver; false without memory. */
-bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
-                              fab_cookie_t cookie);
+bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
+                                  fab_cookie_t cookie);
 
 /* The next message of a connection is complete: tells the user. */
-void fab_roce_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
+void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
 
 /* Keeps a packet that came before its turn; false: too far ahead, drop it. */
-bool fab_roce_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends);
+bool fab_reliable_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends);
 
 /* Takes the early packets whose turn has come; returns whether one ended a message. */
-bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
+bool fab_reliable_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
 
 #endif

@@ -1,5 +1,5 @@
 /* Making connections, and the once-a-message half of the transport: queues of messages, cookies, reordering. */
-#include "transport/roce_state.h"
+#include "transport/reliable_state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,25 +13,29 @@ static uint16_t entropy_of(uint64_t seed, uint32_t src, uint32_t dst, int32_t la
     return (uint16_t)fab_keyed_draw(seed, FAB_KEY_ENTROPY, flow, answer);
 }
 
-fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
-                              const fab_cc_config_t *cc_config, const fab_fabric_t *fabric,
-                              const fab_connections_t *connections)
+fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
+                                  const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
+                                  const fab_connections_t *connections)
 {
     const fab_net_t *net = fabric->net;
     const size_t n = connections->count ? connections->count : 1;
     fab_transport_t *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
-    *self = (fab_transport_t){
-        .config = config, .cc = cc, .cc_config = cc_config, .fabric = fabric, .connections = connections};
+    *self = (fab_transport_t){.config = config,
+                              .cc = cc,
+                              .cc_config = cc_config,
+                              .fabric = fabric,
+                              .network = network,
+                              .connections = connections};
     self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1;
     self->spray = config->reorder;
     self->full_bytes =
-        fab_max_i64(((config->values[ROCE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[ROCE_HEADER_BYTES],
-                    config->values[ROCE_MIN_WIRE_BYTES]);
-    const int64_t window = config->values[ROCE_WINDOW_BYTES];
-    self->window_packets =
-        window ? (uint64_t)fab_max_i64(1, window / config->values[ROCE_MTU_BYTES]) : UINT64_C(1) << (FAB_PSN_BITS - 1);
+        fab_max_i64(((config->values[RELIABLE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[RELIABLE_HEADER_BYTES],
+                    config->values[RELIABLE_MIN_WIRE_BYTES]);
+    const int64_t window = config->values[RELIABLE_WINDOW_BYTES];
+    self->window_packets = window ? (uint64_t)fab_max_i64(1, window / config->values[RELIABLE_MTU_BYTES])
+                                  : UINT64_C(1) << (FAB_PSN_BITS - 1);
     if (self->window_packets > UINT64_C(1) << (FAB_PSN_BITS - 1))
         self->window_packets = UINT64_C(1) << (FAB_PSN_BITS - 1); /* more could not be told apart */
     self->hosts = aligned_alloc(FAB_CACHE_LINE, net->host_count * sizeof *self->hosts);
@@ -39,15 +43,17 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
     self->rx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->rx);
     self->first_mail = calloc(n, sizeof *self->first_mail);
     if (!self->hosts || !self->tx || !self->rx || !self->first_mail) {
-        fab_roce_free(self);
+        fab_reliable_free(self);
         return NULL;
     }
     memset(self->tx, 0, n * sizeof *self->tx);
     memset(self->rx, 0, n * sizeof *self->rx);
     for (uint32_t h = 0; h < net->host_count; h++) {
-        const uint32_t in = net->nodes[net->slot_of[h]].first_link, out = net->out_link[in];
+        const uint32_t in = network < net->network_count ? net->host_link[network][h] : FAB_NONE;
+        const uint32_t out = in == FAB_NONE ? FAB_NONE : net->out_link[in];
         self->hosts[h] = (fab_host_t){
             .wake_ps = FAB_NEVER,
+            .in_link = in == FAB_NONE ? net->link_count : in,
             .out_link = out,
             .tx_first = connections->tx_first[h],
             .rx_first = connections->rx_first[h],
@@ -58,7 +64,7 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
             tx->dst = connections->tx_dst[c];
             tx->receiver_qpn = connections->tx_qpn[c];
             tx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], false);
-            tx->data_class = connections->tx_class[c];
+            tx->data_class = (uint8_t)fab_min_i64(connections->tx_class[c], config->data_class_count - 1);
             tx->message_at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
@@ -72,7 +78,7 @@ fab_transport_t *fab_roce_new(const fab_transport_config_t *config, const fab_cc
     return self;
 }
 
-void fab_roce_free(fab_transport_t *self)
+void fab_reliable_free(fab_transport_t *self)
 {
     if (!self)
         return;
@@ -83,15 +89,15 @@ void fab_roce_free(fab_transport_t *self)
     free(self);
 }
 
-void fab_roce_set_user(fab_transport_t *self, fab_user_t user) { self->user = user; }
+void fab_reliable_set_user(fab_transport_t *self, fab_user_t user) { self->user = user; }
 
-int64_t fab_roce_memory_bytes(const fab_transport_t *self)
+int64_t fab_reliable_memory_bytes(const fab_transport_t *self)
 {
     return (int64_t)(self->fabric->net->host_count * sizeof *self->hosts +
                      self->connections->count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail));
 }
 
-uint64_t fab_roce_digest(const fab_transport_t *self, uint64_t digest)
+uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest)
 {
     for (uint32_t c = 0; c < self->connections->count; c++) {
         digest = fab_digest_add(digest, self->tx[c].una_psn);
@@ -135,14 +141,14 @@ static bool post_cookie(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *t
     return true;
 }
 
-bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
-                              fab_cookie_t cookie)
+bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
+                                  fab_cookie_t cookie)
 {
     if ((!tx->messages || tx->message_tail - tx->message_head > tx->message_mask) && !grow_messages(worker, tx))
         return false;
     if (!post_cookie(self, worker, tx, cookie))
         return false;
-    const int64_t mtu = self->config->values[ROCE_MTU_BYTES];
+    const int64_t mtu = self->config->values[RELIABLE_MTU_BYTES];
     const uint64_t packets = bytes ? (uint64_t)((bytes + mtu - 1) / mtu) : 1;
     tx->messages[tx->message_tail++ & tx->message_mask] = (fab_message_t){
         .first_psn = tx->end_psn,
@@ -156,7 +162,7 @@ bool fab_roce_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_t
     return true;
 }
 
-void fab_roce_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
 {
     const uint32_t c = self->hosts[host].rx_first + qpn;
     fab_rx_t *rx = &self->rx[c];
@@ -176,10 +182,10 @@ void fab_roce_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host
 
 static uint32_t reorder_words(const fab_transport_t *self)
 {
-    return (uint32_t)((self->config->values[ROCE_REORDER_COUNT] + 63) / 64);
+    return (uint32_t)((self->config->values[RELIABLE_REORDER_COUNT] + 63) / 64);
 }
 
-bool fab_roce_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends)
+bool fab_reliable_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends)
 {
     const uint32_t words = reorder_words(self);
     if (psn - rx->expected_psn >= 64 * (uint64_t)words)
@@ -204,7 +210,7 @@ bool fab_roce_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *
     return true;
 }
 
-bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+bool fab_reliable_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
 {
     fab_rx_t *rx = &self->rx[self->hosts[host].rx_first + qpn];
     const uint32_t words = reorder_words(self);
@@ -220,7 +226,7 @@ bool fab_roce_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t h
         if (rx->early[words + at / 64] & bit) {
             rx->early[words + at / 64] &= ~bit;
             ended = true;
-            fab_roce_deliver(self, worker, host, qpn, now_ps);
+            fab_reliable_deliver(self, worker, host, qpn, now_ps);
         }
     }
     return ended;

@@ -1,0 +1,433 @@
+/* Reliable connections: go-back-N, cumulative (coalesced) acknowledgements, congestion notifications,
+ * and a NIC that pulls one packet at a time from its ready connections, round robin.
+ *
+ * Sources: InfiniBand Architecture Specification vol. 1, ch. 9 (reliable connection, NAK, time-out) and annex
+ * A17 (RoCEv2); DCQCN, SIGCOMM 2015 (notification point). A packet is numbered on from the last, whatever the
+ * message; the receiver takes packets in their order and names the first missing one in a NAK. With packet
+ * spraying it keeps packets that came early (`reorder_count`) instead. */
+#include "transport/reliable_state.h"
+
+void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out)
+{
+    for (int32_t i = 0; i < RELIABLE_VALUE_COUNT; i++)
+        config_out->values[i] = v[i];
+    config_out->wire_max_bytes = v[RELIABLE_MTU_BYTES] + v[RELIABLE_HEADER_BYTES] + v[RELIABLE_FIRST_HEADER_BYTES];
+    config_out->wire_max_bytes =
+        fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[RELIABLE_ACK_BYTES], v[RELIABLE_CNP_BYTES]));
+    config_out->control_priority = v[RELIABLE_CONTROL_PRIORITY];
+}
+
+/* ---- what leaves the host ----------------------------------------------------------------------- */
+
+/* Hands a packet to the host's link. Control packets do not wait for the NIC's turn. */
+FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps)
+{
+    worker->packets++;
+    if (!self->ordered) {
+        fab_link_push(worker, self->fabric, out, &packet, 0, now_ps, false);
+        return;
+    }
+    fab_link_t *link = &self->fabric->links[out];
+    fab_port_t *port = &self->fabric->ports[out];
+    fab_queue_advance(link, port, now_ps);
+    if (FAB_UNLIKELY(!fab_queue_room(worker, link, port)))
+        return;
+    if (self->config->control_priority && packet.psn_flags & FAB_FLAG_CONTROL &&
+        (port->paused || link->busy_ps > now_ps))
+        fab_queue_overtake(worker, self->fabric, out, packet, now_ps);
+    else
+        fab_queue_push(worker, self->fabric, out, link, port, &packet, 0, FAB_FROM_NOWHERE, now_ps);
+}
+
+FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,
+                       uint64_t psn, int64_t now_ps)
+{
+    const fab_packet_t packet = {
+        .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
+        .dst = rx->src,
+        .qpn = rx->sender_qpn,
+        .bytes = (uint16_t)(kind == FAB_CNP ? self->config->values[RELIABLE_CNP_BYTES]
+                                            : self->config->values[RELIABLE_ACK_BYTES]),
+        .entropy = rx->entropy,
+    };
+    emit(self, worker, out, packet, now_ps);
+}
+
+/* Builds the next packet of a connection and moves its state on. */
+FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
+{
+    const int64_t *v = self->config->values;
+    if (tx->next_psn == tx->current.end_psn) {
+        tx->message_at++;
+        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    }
+    const uint64_t index = tx->next_psn - tx->current.first_psn;
+    const bool last = tx->next_psn + 1 == tx->current.end_psn;
+    const int64_t mtu = v[RELIABLE_MTU_BYTES];
+    int64_t wire = self->full_bytes;
+    if (last || !index) {
+        const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
+        wire = ((payload + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES] + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
+        wire = fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
+    }
+    const fab_packet_t packet = {
+        .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
+                     (uint32_t)tx->data_class << FAB_CLASS_SHIFT,
+        .dst = tx->dst,
+        .qpn = tx->receiver_qpn,
+        .bytes = (uint16_t)wire,
+        .entropy = self->spray ? (uint16_t)fab_keyed_draw(self->fabric->seed, FAB_KEY_SPRAY, tx->entropy, tx->next_psn)
+                               : tx->entropy,
+    };
+    tx->next_psn++;
+    return packet;
+}
+
+FAB_INLINE bool may_send(const fab_tx_t *tx, uint64_t window_packets)
+{
+    return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < window_packets;
+}
+
+FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn)
+{
+    fab_tx_t *txs = &self->tx[host->tx_first];
+    const uint32_t c = txs[qpn].data_class;
+    txs[qpn].next_ready = FAB_NONE;
+    if (host->ready >> c & 1)
+        txs[host->ready_last[c]].next_ready = qpn;
+    else
+        host->ready_first[c] = qpn;
+    host->ready_last[c] = qpn;
+    host->ready |= (uint8_t)(1u << c);
+}
+
+/* Takes the connection whose turn it is: round robin in its class, and among classes as in a switch. */
+FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
+{
+    fab_tx_t *txs = &self->tx[host->tx_first];
+    const uint32_t waiting = host->ready & ~(uint32_t)host->paused;
+    uint32_t c = 0;
+    if (FAB_UNLIKELY(self->config->data_class_count > 1)) {
+        /* by packets of one size: what the next ones weigh is only known when they are built */
+        const uint16_t one[FAB_DATA_CLASSES_MAX] = {1, 1, 1, 1};
+        c = fab_classes_pick(&host->turns, self->config->arbitration, self->config->data_class_count, waiting, one, 1);
+    }
+    const uint32_t qpn = host->ready_first[c];
+    host->ready_first[c] = txs[qpn].next_ready;
+    if (host->ready_first[c] == FAB_NONE)
+        host->ready &= (uint8_t)~(1u << c);
+    return qpn;
+}
+
+static void set_timer_at(fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
+{
+    if (!fab_heap_push(&host->timers, &worker->pool, (fab_timer_t){when_ps, key}))
+        worker->error = FAB_E_MEMORY;
+}
+
+/* Puts a connection that may send in line: when the link is free, or when its pacing allows if that is later. */
+FAB_INLINE void get_in_line(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, fab_tx_t *tx, uint32_t qpn,
+                            int64_t free_ps)
+{
+    tx->in_line = true;
+    if (tx->next_send_ps > free_ps)
+        set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
+    else
+        push_ready(self, host, qpn);
+}
+
+/* The same for one that may have been idle, and wakes the NIC for it. */
+static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+{
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if (tx->in_line || !may_send(tx, self->window_packets))
+        return;
+    const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
+    get_in_line(self, worker, host, tx, qpn, free_ps);
+    if (host->wake_ps == FAB_NEVER && host->ready & ~host->paused)
+        host->wake_ps = free_ps;
+}
+
+/* The NIC's turn: the link may be free; sends one packet. */
+static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
+{
+    const uint32_t out = host->out_link;
+    const fab_link_t *link = &self->fabric->links[out];
+    if (link->busy_ps > now_ps) { /* an acknowledgement went in between */
+        host->wake_ps = link->busy_ps;
+        return;
+    }
+    const uint32_t qpn = pop_ready(self, host);
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    tx->in_line = false;
+    if (FAB_LIKELY(may_send(tx, self->window_packets))) {
+        const fab_packet_t packet = next_packet(self, tx);
+        emit(self, worker, out, packet, now_ps);
+        const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
+        tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
+        if (!tx->rto_armed) {
+            tx->rto_armed = true;
+            tx->progress_ps = now_ps;
+            set_timer_at(worker, host, now_ps + self->config->values[RELIABLE_RTO_PS], TIMER_RTO | qpn);
+        }
+        if (may_send(tx, self->window_packets))
+            get_in_line(self, worker, host, tx, qpn, link->busy_ps);
+    }
+    host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
+}
+
+/* ---- what comes in ------------------------------------------------------------------------------ */
+
+static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+{
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    worker->retransmits += (int64_t)(tx->next_psn - tx->una_psn);
+    tx->next_psn = tx->una_psn;
+    tx->message_at = tx->message_head;
+    tx->current = tx->messages[tx->message_at & tx->message_mask];
+    schedule(self, worker, host, qpn, now_ps);
+}
+
+/* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
+static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_tx_t *tx,
+                            uint64_t una, int64_t now_ps)
+{
+    while (tx->head_end_psn <= una) {
+        const fab_cookie_t cookie = tx->messages[tx->message_head++ & tx->message_mask].cookie;
+        tx->head_end_psn = tx->message_head == tx->message_tail
+                               ? UINT64_MAX
+                               : tx->messages[tx->message_head & tx->message_mask].end_psn;
+        self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
+    }
+    if (tx->message_head == tx->message_tail) { /* the next one posted is found from here */
+        tx->message_at = tx->message_head - 1;
+        tx->current.end_psn = una;
+    } else if ((int32_t)(tx->message_head - tx->message_at) > 0) {
+        tx->message_at = tx->message_head;
+        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    }
+}
+
+/* Everything before `una` has arrived. */
+FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn,
+                            uint64_t una, int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if (una <= tx->una_psn || una > tx->end_psn)
+        return;
+    tx->una_psn = una;
+    if (FAB_UNLIKELY(una > tx->next_psn)) /* it had gone back, in vain */
+        tx->next_psn = una;
+    tx->progress_ps = now_ps;
+    tx->retries = 0;
+    if (FAB_UNLIKELY(tx->head_end_psn <= una))
+        finish_messages(self, worker, host_index, tx, una, now_ps);
+    if (!tx->in_line)
+        schedule(self, worker, host, qpn, now_ps);
+}
+
+FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
+                             int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    fab_rx_t *rx = &self->rx[host->rx_first + packet.qpn];
+    const int64_t *v = self->config->values;
+    const uint64_t psn = fab_psn_unwrap(fab_packet_psn(packet), rx->expected_psn);
+    if (FAB_UNLIKELY(packet.psn_flags & FAB_FLAG_CE) && self->cc->wants_cnp &&
+        now_ps - rx->cnp_at_ps >= v[RELIABLE_CNP_INTERVAL_PS]) {
+        rx->cnp_at_ps = now_ps;
+        worker->cnps++;
+        answer(self, worker, rx, host->out_link, FAB_CNP, 0, now_ps);
+    }
+    bool ends = packet.psn_flags & FAB_FLAG_LAST;
+    if (FAB_LIKELY(psn == rx->expected_psn)) {
+        rx->expected_psn++;
+        rx->nak_at_ps = -FAB_NEVER;
+        if (ends)
+            fab_reliable_deliver(self, worker, host_index, packet.qpn, now_ps);
+        if (FAB_UNLIKELY(rx->early != NULL))
+            ends |= fab_reliable_take_early(self, worker, host_index, packet.qpn, now_ps);
+        if (ends || ++rx->unanswered >= v[RELIABLE_ACK_EVERY_COUNT]) {
+            rx->unanswered = 0;
+            worker->acks++;
+            answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+        }
+    } else if (psn < rx->expected_psn) {
+        worker->duplicates++;
+        worker->acks++;
+        answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+    } else if (!self->config->reorder || !fab_reliable_keep_early(self, worker, rx, psn, ends)) {
+        if (now_ps - rx->nak_at_ps >= v[RELIABLE_NAK_INTERVAL_PS]) {
+            rx->nak_at_ps = now_ps;
+            worker->naks++;
+            answer(self, worker, rx, host->out_link, FAB_NAK, rx->expected_psn, now_ps);
+        }
+    }
+}
+
+/* Carries out a pause frame for some data classes. */
+static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, bool pause, uint8_t classes,
+                 int64_t now_ps)
+{
+    fab_link_t *link = &self->fabric->links[host->out_link];
+    fab_port_t *port = &self->fabric->ports[host->out_link];
+    if (pause)
+        host->paused |= classes;
+    else
+        host->paused &= (uint8_t)~classes;
+    if (self->ordered) { /* acknowledgements in the data class wait in the link */
+        fab_queue_advance(link, port, now_ps);
+        if (pause)
+            fab_queue_pause(self->fabric, host->out_link, now_ps);
+        else
+            fab_queue_resume(worker, self->fabric, host->out_link, now_ps);
+    } else if (pause) {
+        port->pauses++;
+        if (!port->paused)
+            port->paused_since_ps = now_ps;
+        port->paused = true;
+    } else if (port->paused && !host->paused) {
+        port->paused = false;
+        port->paused_ps += now_ps - port->paused_since_ps;
+    }
+    if (!(host->ready & ~host->paused))
+        host->wake_ps = FAB_NEVER;
+    else if (host->wake_ps == FAB_NEVER)
+        host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+}
+
+static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
+                    int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    const uint32_t kind = fab_packet_kind(packet);
+    if (FAB_UNLIKELY(packet.dst != host_index && kind < FAB_PAUSE)) { /* a route led astray: ours, not the user's */
+        worker->error = FAB_E_INTERNAL;
+        return;
+    }
+    if (kind == FAB_DATA) {
+        receive_data(self, worker, host_index, packet, now_ps);
+        return;
+    }
+    if (kind == FAB_ACK || kind == FAB_NAK) {
+        fab_tx_t *tx = &self->tx[host->tx_first + packet.qpn];
+        const uint64_t una = fab_psn_unwrap(fab_packet_psn(packet), tx->una_psn);
+        acknowledge(self, worker, host_index, packet.qpn, una, now_ps);
+        if (kind == FAB_NAK && una == tx->una_psn && tx->next_psn > una)
+            go_back(self, worker, host, packet.qpn, now_ps);
+    } else if (kind == FAB_CNP) {
+        self->cc->on_cnp(self->cc_config, &self->tx[host->tx_first + packet.qpn].cc, now_ps);
+    } else {
+        obey(self, worker, host, kind == FAB_PAUSE, (uint8_t)fab_packet_psn(packet), now_ps);
+    }
+}
+
+static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_timer_t timer)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    const int64_t now_ps = timer.when_ps;
+    if (timer.key >= FAB_TIMER_USER) {
+        self->user.timer(self->user.self, worker, host_index, timer.key, now_ps);
+        return;
+    }
+    const uint32_t qpn = (uint32_t)timer.key;
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    if ((timer.key & TIMER_KIND_MASK) == TIMER_PACE) {
+        tx->in_line = false;
+        schedule(self, worker, host, qpn, now_ps);
+        return;
+    }
+    const int64_t rto_ps = self->config->values[RELIABLE_RTO_PS];
+    if (tx->una_psn == tx->next_psn) { /* nothing under way: armed again by the next packet */
+        tx->rto_armed = false;
+    } else if (tx->progress_ps + rto_ps > now_ps) {
+        set_timer_at(worker, host, tx->progress_ps + rto_ps, timer.key);
+    } else {
+        worker->timeouts++;
+        if (tx->retries++ >= self->config->values[RELIABLE_RETRY_LIMIT_COUNT]) {
+            worker->error = FAB_E_TRANSPORT;
+            worker->error_connection = (int32_t)(host->tx_first + qpn);
+            worker->error_network = (int32_t)self->network;
+            return;
+        }
+        tx->progress_ps = now_ps;
+        set_timer_at(worker, host, now_ps + rto_ps, timer.key);
+        go_back(self, worker, host, qpn, now_ps);
+    }
+}
+
+/* ---- the host's turn ---------------------------------------------------------------------------- */
+
+FAB_INLINE uint32_t host_of_slot(const fab_transport_t *self, uint32_t slot)
+{
+    return self->fabric->net->nodes[slot].index;
+}
+
+/* One event, the host's next. At one time: the NIC's departure, then timers by key, then the arrival. Returns when it is
+ * if it is not before until_ps, and does nothing then; FAB_EVENT_DONE else. */
+enum { FAB_EVENT_DONE = -1 };
+
+FAB_INLINE int64_t one_event(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_host_t *host,
+                             int64_t until_ps)
+{
+    const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[host->in_link];
+    const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
+    if (host->wake_ps <= other_ps) {
+        if (host->wake_ps >= until_ps)
+            return host->wake_ps;
+        pull(self, worker, host, host->wake_ps);
+    } else if (other_ps >= until_ps) {
+        return other_ps;
+    } else if (timer_ps <= arrival_ps) {
+        timer_fired(self, worker, host_index, fab_heap_pop(&host->timers));
+    } else {
+        const fab_packet_t *packet;
+        fab_link_pop(self->fabric, host->in_link, arrival_ps, &packet);
+        worker->hops++;
+        if (FAB_UNLIKELY(worker->record))
+            fab_link_record(worker, self->fabric, host->in_link, arrival_ps, *packet);
+        receive(self, worker, host_index, *packet, arrival_ps);
+    }
+    return FAB_EVENT_DONE;
+}
+
+int64_t fab_reliable_visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps)
+{
+    const uint32_t host_index = host_of_slot(self, slot);
+    fab_host_t *host = &self->hosts[host_index];
+    for (;;) {
+        const int64_t next_ps = one_event(self, worker, host_index, host, until_ps);
+        if (next_ps != FAB_EVENT_DONE)
+            return next_ps;
+    }
+}
+
+int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
+{
+    const fab_host_t *host = &self->hosts[host_of_slot(self, slot)];
+    return fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
+}
+
+void fab_reliable_turn(fab_transport_t *self, fab_worker_t *worker, uint32_t slot)
+{
+    const uint32_t host_index = host_of_slot(self, slot);
+    one_event(self, worker, host_index, &self->hosts[host_index], FAB_NEVER);
+}
+
+void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, int64_t bytes,
+                       fab_cookie_t cookie, int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[host_index];
+    worker->messages++;
+    if (!fab_reliable_enqueue_message(self, worker, &self->tx[host->tx_first + qpn], bytes, cookie)) {
+        worker->error = FAB_E_MEMORY;
+        return;
+    }
+    schedule(self, worker, host, qpn, now_ps);
+}
+
+bool fab_reliable_set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
+{
+    return fab_heap_push(&self->hosts[host].timers, &worker->pool, (fab_timer_t){when_ps, key});
+}
