@@ -275,6 +275,9 @@ class Cluster(Section):
         if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
             assert t.cable_network is not None
             digest.update(t.n_rank_hosts.to_bytes(4, "little") + t.cable_network.tobytes())
+        if (c := t.circuits) is not None:
+            for array in (c.cable, c.first_ps, c.up_ps, c.period_ps):
+                digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
         for array in (t.cable_a, t.cable_b, t.cable_rate_mbps, t.cable_delay_ps, t.node_latency_ps):
             digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
         return digest.hexdigest()

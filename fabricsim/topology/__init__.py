@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from fabricsim.topology.circuits import Circuits
 from fabricsim.topology.fat_tree import FatTree
 from fabricsim.topology.file import TopologyFile
 from fabricsim.topology.leaf_spine import LeafSpine
 from fabricsim.topology.links import Links
-from fabricsim.topology.model import Topology
+from fabricsim.topology.model import CircuitSchedule, Topology
 from fabricsim.topology.nodes import Nodes
 from fabricsim.topology.rail_optimized import RailOptimized
 from fabricsim.topology.spec import TopologySpec
@@ -15,6 +16,8 @@ from fabricsim.topology.torus import Torus
 
 __all__ = [
     "KINDS",
+    "CircuitSchedule",
+    "Circuits",
     "FatTree",
     "LeafSpine",
     "Links",
@@ -34,6 +37,7 @@ KINDS: dict[str, type[TopologySpec]] = {
     "rail_optimized": RailOptimized,
     "nodes": Nodes,
     "torus": Torus,
+    "circuits": Circuits,
     "star": Star,
     "file": TopologyFile,
     "links": Links,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fabricsim.topology.model import Int32, Int64, Topology
+from fabricsim.topology.model import CircuitSchedule, Int32, Int64, Topology
 
 __all__ = ["SCALE_OUT", "SCALE_UP", "Cabling"]
 
@@ -78,6 +78,7 @@ class Cabling:
         reducer_first: int,
         latency_ps: Int64,
         names: Sequence[str],
+        circuits: CircuitSchedule | None = None,
     ) -> Topology:
         """Make the topology of all cables; ``latency_ps`` is that of each node."""
         ends, values = self._ends, self._values
@@ -93,4 +94,5 @@ class Cabling:
             node_latency_ps=latency_ps,
             node_names=tuple(names),
             reducer_first=reducer_first,
+            circuits=circuits,
         )

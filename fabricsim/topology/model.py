@@ -11,11 +11,44 @@ import numpy.typing as npt
 from fabricsim.errors import ConfigError
 from fabricsim.units import format_rate, format_time
 
-__all__ = ["Topology", "cable_problems"]
+__all__ = ["CircuitSchedule", "Topology", "cable_problems"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Row = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitSchedule:
+    """When optical circuits are lit: row ``i`` lights ``cable[i]`` again and again.
+
+    A cable of the schedule is dark but for the times of its rows; a cable without a row is always there.
+    While it is dark, packets wait before it.
+
+    Parameters
+    ----------
+    cable
+        int32[n], the cable.
+    first_ps, up_ps, period_ps
+        int64[n], when it first lights, for how long, and after what time again; a row whose ``up_ps`` is its
+        ``period_ps`` is never dark. A light may last past the end of its period.
+    """
+
+    cable: Int32
+    first_ps: Int64
+    up_ps: Int64
+    period_ps: Int64
+
+    def __post_init__(self) -> None:
+        for name, dtype in (
+            ("cable", np.int32),
+            ("first_ps", np.int64),
+            ("up_ps", np.int64),
+            ("period_ps", np.int64),
+        ):
+            array = np.array(getattr(self, name), dtype=dtype)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +86,8 @@ class Topology:
     reducer_first
         Hosts from this one on are reducers, units of a switch that add what passes (NVLS, SHARP): no rank
         lives there. ``n_hosts`` when it is left out.
+    circuits
+        When those of the cables that are optical circuits are lit; None when all cables are always there.
 
     Raises
     ------
@@ -78,6 +113,7 @@ class Topology:
     switch_tier: npt.NDArray[np.int8] | None = None
     cable_network: npt.NDArray[np.int8] | None = None
     reducer_first: int = -1
+    circuits: CircuitSchedule | None = None
 
     def __post_init__(self) -> None:
         if not self.node_names:
@@ -241,6 +277,9 @@ class Topology:
                     rate = _span(self.cable_rate_mbps[chosen], format_rate)
                     delay = _span(self.cable_delay_ps[chosen], format_time)
                     rows.append((prefix + label, f"{rate}, {delay}"))
+        if self.circuits is not None:
+            up, period = (_span(v, format_time) for v in (self.circuits.up_ps, self.circuits.period_ps))
+            rows.append(("circuits", f"{np.unique(self.circuits.cable).size:,}, lit {up} every {period}"))
         if self.node_latency_ps.any():
             rows.append(("host latency", _span(self.node_latency_ps[: self.n_rank_hosts], format_time)))
             rows.append(("switch latency", _span(self.node_latency_ps[self.n_hosts :], format_time)))
