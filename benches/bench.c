@@ -54,7 +54,14 @@ static fab_topology_t fat_tree(int k, int64_t rate_mbps)
             a[n] = hosts + edges + g, b[n] = hosts + 2 * edges + g % half * half + i;
     for (int i = 0; i < cables; i++)
         rate[i] = rate_mbps, delay[i] = 1000000;
-    return (fab_topology_t){hosts, 2 * edges + cores, cables, a, b, rate, delay, latency};
+    return (fab_topology_t){.host_count = hosts,
+                            .switch_count = 2 * edges + cores,
+                            .cable_count = cables,
+                            .cable_a = a,
+                            .cable_b = b,
+                            .cable_rate_mbps = rate,
+                            .cable_delay_ps = delay,
+                            .node_latency_ps = latency};
 }
 
 /* ---- programs as canonical columns --------------------------------------------------------------- */
@@ -112,7 +119,8 @@ static fab_table_t table_of(const rows_t *r)
                          r->no_offset,
                          r->zero,
                          r->tag,
-                         (const int8_t *)r->zero};
+                         (const int8_t *)r->zero,
+                         NULL};
 }
 
 static fab_table_t ring(int ranks, int64_t bytes)
@@ -175,10 +183,10 @@ int main(int argc, char **argv)
     const char *const transport_names[] = {"control_priority"};
     const int64_t transport_values[] = {own_class};
     const fab_setting_t settings[] = {
-        {"switch", "ethernet", 2, switch_names, switch_values},
-        {"link", pause ? "pause" : "lossy", 0, NULL, NULL},
-        {"transport", "roce", 1, transport_names, transport_values},
-        {"cc", "dcqcn", 0, NULL, NULL},
+        {"switch", "ethernet", 2, switch_names, switch_values, 0},
+        {"link", pause ? "pause" : "lossy", 0, NULL, NULL, 0},
+        {"transport", "roce", 1, transport_names, transport_values, 0},
+        {"cc", "dcqcn", 0, NULL, NULL, 0},
     };
     fab_model_t *model = NULL;
     fab_program_t *program = NULL;

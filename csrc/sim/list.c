@@ -11,18 +11,8 @@ const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn,
 
 /* clang-format off: one a line */
 const fab_impl_t *const fab_implementations[] = {
-    &fab_switch_ethernet.impl,
-    &fab_link_lossy,
-    &fab_link_pause,
-    &fab_route_ecmp.impl,
-    &fab_route_spray.impl,
-    &fab_transport_roce.impl,
-    &fab_transport_rc.impl,
-    &fab_transport_scale_up.impl,
-    &fab_transport_ici.impl,
-    &fab_cc_none.impl,
-    &fab_cc_dcqcn.impl,
-    FAB_COLL_LIST(FAB_LIST_COLL)
-    NULL,
+    &fab_switch_ethernet.impl, &fab_link_lossy,          &fab_link_pause,        &fab_route_ecmp.impl,
+    &fab_route_spray.impl,     &fab_transport_roce.impl, &fab_transport_rc.impl, &fab_transport_scale_up.impl,
+    &fab_transport_ici.impl,   &fab_cc_none.impl,        &fab_cc_dcqcn.impl,     FAB_COLL_LIST(FAB_LIST_COLL) NULL,
 };
 /* clang-format on */

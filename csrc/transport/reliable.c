@@ -359,60 +359,51 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
 
 /* ---- the host's turn ---------------------------------------------------------------------------- */
 
-FAB_INLINE uint32_t host_of_slot(const fab_transport_t *self, uint32_t slot)
+/* All of a host's events before until_ps, or the first of them only. At one time: the NIC's departure, then timers by key,
+ * then the arrival. Returns when the next event is. One function for both, so that the compiler makes one of it all. */
+static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self, fab_worker_t *worker, uint32_t slot,
+                                                           int64_t until_ps, const bool once)
 {
-    return self->fabric->net->nodes[slot].index;
-}
-
-/* One event, the host's next. At one time: the NIC's departure, then timers by key, then the arrival. Returns when it is
- * if it is not before until_ps, and does nothing then; FAB_EVENT_DONE else. */
-enum { FAB_EVENT_DONE = -1 };
-
-FAB_INLINE int64_t one_event(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_host_t *host,
-                             int64_t until_ps)
-{
-    const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[host->in_link];
-    const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
-    if (host->wake_ps <= other_ps) {
-        if (host->wake_ps >= until_ps)
-            return host->wake_ps;
-        pull(self, worker, host, host->wake_ps);
-    } else if (other_ps >= until_ps) {
-        return other_ps;
-    } else if (timer_ps <= arrival_ps) {
-        timer_fired(self, worker, host_index, fab_heap_pop(&host->timers));
-    } else {
-        const fab_packet_t *packet;
-        fab_link_pop(self->fabric, host->in_link, arrival_ps, &packet);
-        worker->hops++;
-        if (FAB_UNLIKELY(worker->record))
-            fab_link_record(worker, self->fabric, host->in_link, arrival_ps, *packet);
-        receive(self, worker, host_index, *packet, arrival_ps);
-    }
-    return FAB_EVENT_DONE;
+    const uint32_t host_index = self->fabric->net->nodes[slot].index;
+    fab_host_t *host = &self->hosts[host_index];
+    const uint32_t in = host->in_link;
+    do {
+        const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[in];
+        const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
+        if (host->wake_ps <= other_ps) {
+            if (host->wake_ps >= until_ps)
+                return host->wake_ps;
+            pull(self, worker, host, host->wake_ps);
+        } else if (other_ps >= until_ps) {
+            return other_ps;
+        } else if (timer_ps <= arrival_ps) {
+            timer_fired(self, worker, host_index, fab_heap_pop(&host->timers));
+        } else {
+            const fab_packet_t *packet;
+            fab_link_pop(self->fabric, in, arrival_ps, &packet);
+            worker->hops++;
+            if (FAB_UNLIKELY(worker->record))
+                fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
+            receive(self, worker, host_index, *packet, arrival_ps);
+        }
+    } while (!once);
+    return fab_reliable_next_ps(self, slot);
 }
 
 int64_t fab_reliable_visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps)
 {
-    const uint32_t host_index = host_of_slot(self, slot);
-    fab_host_t *host = &self->hosts[host_index];
-    for (;;) {
-        const int64_t next_ps = one_event(self, worker, host_index, host, until_ps);
-        if (next_ps != FAB_EVENT_DONE)
-            return next_ps;
-    }
-}
-
-int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
-{
-    const fab_host_t *host = &self->hosts[host_of_slot(self, slot)];
-    return fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
+    return run_host(self, worker, slot, until_ps, false);
 }
 
 void fab_reliable_turn(fab_transport_t *self, fab_worker_t *worker, uint32_t slot)
 {
-    const uint32_t host_index = host_of_slot(self, slot);
-    one_event(self, worker, host_index, &self->hosts[host_index], FAB_NEVER);
+    run_host(self, worker, slot, FAB_NEVER, true);
+}
+
+int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
+{
+    const fab_host_t *host = &self->hosts[self->fabric->net->nodes[slot].index];
+    return fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
 }
 
 void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, int64_t bytes,
