@@ -4,20 +4,29 @@
 #include <stdlib.h>
 
 #include "route/graph.h"
+#include "route/torus.h"
 
 uint32_t fab_route_port_otherwise(const fab_route_t *self, const fab_rule_t *rule, uint32_t dst, uint32_t entropy)
 {
+    if (rule->how & FAB_RULE_TORUS)
+        return fab_torus_port(self, rule, dst, entropy);
     const fab_candidates_t candidates = fab_route_candidates(self, rule, dst);
     if (FAB_UNLIKELY(!candidates.count))
         return FAB_NONE;
-    return fab_candidates_port(candidates, fab_candidates_hashed(candidates, rule, entropy));
+    const uint32_t i = rule->how & FAB_RULE_BY_DST ? self->place[dst] / rule->salt % candidates.count
+                                                   : fab_candidates_hashed(candidates, rule, entropy);
+    return fab_candidates_port(candidates, i);
 }
 
 int fab_route_compile(const fab_net_t *net, uint32_t network, const fab_route_config_t *config,
                       const uint8_t *dead_links, fab_problems_t *problems, fab_route_t *route_out)
 {
     fab_route_graph_t graph = {0};
-    fab_route_t route = {.first_reducer = net->host_count - net->reducer_count, .adaptive = config->adaptive};
+    fab_route_t route = {
+        .first_reducer = net->host_count - net->reducer_count,
+        .class_count = 1,
+        .adaptive = config->adaptive,
+    };
     const uint32_t hosts = net->host_count, switches = net->switch_count;
     int code = fab_graph_new(net, network, dead_links, &graph);
     if (code)
@@ -55,5 +64,7 @@ void fab_route_free(fab_route_t *self)
     free(self->leaf_of);
     free(self->host_port);
     free(self->island);
+    free(self->place);
+    fab_torus_free(self->torus);
     *self = (fab_route_t){0};
 }

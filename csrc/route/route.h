@@ -42,10 +42,15 @@ typedef struct {
     uint32_t *leaf_of;    /* [host_count] index of the switch it hangs on among such switches */
     uint16_t *host_port;  /* [host_count] the port of that switch */
     uint32_t *island;     /* [host_count] hosts that reach each other share it; FAB_NONE: not in this network */
+    uint16_t *place;      /* [host_count] from left to right, with FAB_RULE_BY_DST */
+    struct fab_torus *torus;
     uint32_t first_reducer;
     uint32_t arithmetic_count;
     int64_t memory_bytes;
-    bool adaptive; /* the switch takes the least loaded of the candidates */
+    uint32_t class_count; /* 1, or how many data classes (virtual lanes) fab_route_next_class gives */
+    bool changes_class;   /* a packet's class is the route's to choose, and changes on its way */
+    bool loop_free;       /* no credit loop, by construction, with class_count classes */
+    bool adaptive;        /* the switch takes the least loaded of the candidates */
 } fab_route_t;
 
 typedef struct fab_route_ops fab_route_ops_t;
@@ -55,7 +60,9 @@ typedef struct {
     const fab_route_ops_t *ops;
     uint64_t hash_seed;
     bool reorder; /* packets of a connection may overtake each other: a new entropy a packet */
-    bool adaptive;
+    bool adaptive, single_path;
+    uint32_t size[3]; /* torus */
+    bool twisted, multipath, two_orders;
 } fab_route_config_t;
 
 struct fab_route_ops {
@@ -66,13 +73,22 @@ struct fab_route_ops {
                    fab_route_t *route);
 };
 
-extern const fab_route_ops_t fab_route_ecmp, fab_route_spray;
+extern const fab_route_ops_t fab_route_ecmp, fab_route_spray, fab_route_adaptive, fab_route_dmodk, fab_route_updown,
+    fab_route_torus;
 
 /* Compiles the routes of one network. dead_links: by link, not 0: its cable is not to be used; NULL: all are alive.
  * Where hosts are cut off from each other the routes say so (fab_route_joins); a switch has no port for them. */
 int fab_route_compile(const fab_net_t *net, uint32_t network, const fab_route_config_t *config,
                       const uint8_t *dead_links, fab_problems_t *problems, fab_route_t *route_out);
 void fab_route_free(fab_route_t *self);
+
+/* Refuses routes by which the packets of a fabric with credits can wait for each other for ever, and names the links of
+ * a loop; class_count: data classes (virtual lanes) of the switches. find_loop always searches; check_loops looks at
+ * what the routes are first. */
+int fab_route_check_loops(const fab_net_t *net, uint32_t network, const fab_route_t *route, uint32_t class_count,
+                          fab_problems_t *problems);
+int fab_route_find_loop(const fab_net_t *net, uint32_t network, const fab_route_t *route, uint32_t class_count,
+                        fab_problems_t *problems);
 
 /* Whether two hosts reach each other in this network. */
 FAB_INLINE bool fab_route_joins(const fab_route_t *self, uint32_t a, uint32_t b)
@@ -101,6 +117,11 @@ FAB_INLINE uint32_t fab_route_port(const fab_route_t *self, const fab_rule_t *ru
         return rule->up_first + ((fab_route_hash(entropy, rule->salt) * rule->up_count) >> 16);
     return fab_route_port_otherwise(self, rule, dst, entropy);
 }
+
+/* The class that a packet of class `class` came in by in_port has on the link that it leaves by; only with
+ * changes_class. Where it comes from a host, the entropy chooses. */
+uint32_t fab_route_next_class(const fab_route_t *self, const fab_rule_t *rule, uint32_t in_port, uint32_t out_port,
+                              uint32_t class, uint32_t entropy);
 
 /* The ports that a packet may take, for a switch that chooses itself. */
 typedef struct {

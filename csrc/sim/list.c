@@ -2,17 +2,38 @@
 #include "sim/list.h"
 
 const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, NULL};
-const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp, &fab_route_spray, NULL};
+const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp,
+                                                  &fab_route_spray,
+                                                  &fab_route_adaptive,
+                                                  &fab_route_dmodk,
+                                                  &fab_route_updown,
+                                                  &fab_route_torus,
+                                                  NULL};
 const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, &fab_transport_rc,
                                                           &fab_transport_scale_up, &fab_transport_ici, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
 
 #define FAB_LIST_COLL(name) &fab_coll_##name.impl,
 
-/* clang-format off: one a line */
+/* One a line. */
+/* clang-format off */
 const fab_impl_t *const fab_implementations[] = {
-    &fab_switch_ethernet.impl, &fab_link_lossy,          &fab_link_pause,        &fab_route_ecmp.impl,
-    &fab_route_spray.impl,     &fab_transport_roce.impl, &fab_transport_rc.impl, &fab_transport_scale_up.impl,
-    &fab_transport_ici.impl,   &fab_cc_none.impl,        &fab_cc_dcqcn.impl,     FAB_COLL_LIST(FAB_LIST_COLL) NULL,
+    &fab_switch_ethernet.impl,
+    &fab_link_lossy,
+    &fab_link_pause,
+    &fab_route_ecmp.impl,
+    &fab_route_spray.impl,
+    &fab_route_adaptive.impl,
+    &fab_route_dmodk.impl,
+    &fab_route_updown.impl,
+    &fab_route_torus.impl,
+    &fab_transport_roce.impl,
+    &fab_transport_rc.impl,
+    &fab_transport_scale_up.impl,
+    &fab_transport_ici.impl,
+    &fab_cc_none.impl,
+    &fab_cc_dcqcn.impl,
+    FAB_COLL_LIST(FAB_LIST_COLL)
+    NULL,
 };
 /* clang-format on */

@@ -269,6 +269,26 @@ static bool admit(const visit_t *v, uint32_t in_port, uint32_t c, const class_qu
 
 /* ---- the way of a packet ------------------------------------------------------------------------- */
 
+/* Of the ports that a packet may take the one with the least in all its queues; of equals the next one round from where
+ * the hash points. */
+static uint32_t least_loaded(const visit_t *v, const fab_rule_t *rule, const fab_packet_t *packet, int64_t now_ps)
+{
+    const fab_candidates_t candidates = fab_route_candidates(v->switches->route, rule, packet->dst);
+    uint32_t best = FAB_NONE, i = fab_candidates_hashed(candidates, rule, packet->entropy);
+    int64_t least_ps = INT64_MAX;
+    for (uint32_t n = 0; n < candidates.count; n++, i = i + 1 < candidates.count ? i + 1 : 0) {
+        const uint32_t port = fab_candidates_port(candidates, i);
+        int64_t load_ps = fab_max_i64(v->fabric->links[out_link(v, port)].busy_ps - now_ps, 0);
+        for (uint32_t q = 0; q < QUEUES; q++)
+            load_ps += v->self->ports[port].queues[q].wire_ps;
+        if (load_ps < least_ps) {
+            least_ps = load_ps;
+            best = port;
+        }
+    }
+    return best;
+}
+
 static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps)
 {
     if (fab_packet_kind(*packet) >= FAB_PAUSE) {
@@ -276,8 +296,14 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
         return;
     }
     const fab_rule_t *rule = &v->switches->route->rules[v->node->index];
-    const uint32_t out_port = fab_route_port(v->switches->route, rule, packet->dst, packet->entropy),
-                   l = out_link(v, out_port);
+    const uint32_t out_port = v->switches->route->adaptive
+                                  ? least_loaded(v, rule, packet, now_ps)
+                                  : fab_route_port(v->switches->route, rule, packet->dst, packet->entropy);
+    if (out_port == FAB_NONE) { /* a fault has cut the destination off */
+        v->fabric->ports[out_link(v, in_port)].drops++;
+        return;
+    }
+    const uint32_t l = out_link(v, out_port);
     const fab_link_t *link = &v->fabric->links[l];
     fab_port_t *stats = &v->fabric->ports[l];
     class_port_t *port = &v->self->ports[out_port];

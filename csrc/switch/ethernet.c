@@ -101,10 +101,48 @@ typedef struct {
     uint32_t first_link;
 } visit_t;
 
-/* The path that a fabric without pause and classes needs: one queue a port, first in first out. */
-FAB_INLINE void forward_plain(const visit_t *v, const fab_packet_t *packet, int64_t now_ps, const bool storing)
+/* Of the ports that a packet may take the one whose queue is the shortest in time; of equals the next one round from
+ * where the hash points. */
+static FAB_NOINLINE uint32_t least_loaded(const visit_t *v, const fab_packet_t *packet, int64_t now_ps,
+                                          const bool may_pause)
 {
-    const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
+    const fab_candidates_t candidates = fab_route_candidates(v->self->route, v->rule, packet->dst);
+    uint32_t best = FAB_NONE, i = fab_candidates_hashed(candidates, v->rule, packet->entropy);
+    int64_t least_ps = INT64_MAX;
+    for (uint32_t n = 0; n < candidates.count; n++, i = i + 1 < candidates.count ? i + 1 : 0) {
+        const uint32_t port = fab_candidates_port(candidates, i), l = v->out_link[port];
+        const int64_t parked_ps = may_pause ? v->fabric->ports[l].parked_ps : 0;
+        const int64_t load_ps = fab_max_i64(v->links[l].busy_ps - now_ps, 0) + parked_ps;
+        if (load_ps < least_ps) {
+            least_ps = load_ps;
+            best = port;
+        }
+    }
+    return best;
+}
+
+FAB_INLINE uint32_t choose_port(const visit_t *v, const fab_packet_t *packet, int64_t now_ps, const bool may_pause,
+                                const bool adaptive)
+{
+    return adaptive ? least_loaded(v, packet, now_ps, may_pause)
+                    : fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
+}
+
+/* A packet for a host that a fault has cut off; counted at the link back to where it came from. */
+static FAB_NOINLINE void drop_unroutable(const visit_t *v, uint32_t in_port)
+{
+    v->fabric->ports[v->out_link[in_port]].drops++;
+}
+
+/* The path that a fabric without pause and classes needs: one queue a port, first in first out. */
+FAB_INLINE void forward_plain(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps,
+                              const bool storing, const bool adaptive)
+{
+    const uint32_t out_port = choose_port(v, packet, now_ps, false, adaptive);
+    if (FAB_UNLIKELY(out_port == FAB_NONE)) {
+        drop_unroutable(v, in_port);
+        return;
+    }
     const uint32_t l = v->out_link[out_port];
     const fab_link_t *link = &v->links[l];
     const int64_t backlog_ps = link->busy_ps - now_ps;
@@ -130,7 +168,7 @@ static FAB_NOINLINE void settle(fab_buffer_t *buffer, fab_worker_t *worker, fab_
 
 /* The same with priority flow control, or with a control class that overtakes. */
 FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_packet_t *packet, int64_t now_ps,
-                                const order_t order)
+                                const order_t order, const bool adaptive)
 {
     const fab_fabric_t *fabric = v->fabric;
     fab_buffer_t *buffer = v->buffer;
@@ -138,7 +176,11 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
         fab_buffer_obey(buffer, fabric, v->worker, v->node, in_port, fab_packet_kind(*packet) == FAB_PAUSE, now_ps);
         return;
     }
-    const uint32_t out_port = fab_route_port(v->self->route, v->rule, packet->dst, packet->entropy);
+    const uint32_t out_port = choose_port(v, packet, now_ps, order >= PAUSES, adaptive);
+    if (FAB_UNLIKELY(out_port == FAB_NONE)) {
+        drop_unroutable(v, in_port);
+        return;
+    }
     const uint32_t l = v->out_link[out_port];
     fab_link_t *link = &v->links[l];
     fab_port_t *port = &fabric->ports[l];
@@ -174,7 +216,8 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
 }
 
 /* Takes what comes in before the window ends, in order. Instantiated for each depth of the merge tree. */
-FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t levels, const order_t order)
+FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t levels, const order_t order,
+                         const bool adaptive)
 {
     const bool record = v->worker->record;
     int64_t hops = 0, now_ps;
@@ -189,15 +232,16 @@ FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t le
         if (order >= PAUSES && FAB_UNLIKELY(v->buffer->paused_count))
             fab_buffer_release_until(v->self->config, v->buffer, v->fabric, v->worker, v->node, now_ps);
         if (order <= PLAIN)
-            forward_plain(v, packet, now_ps, order == PLAIN_STORING);
+            forward_plain(v, port, packet, now_ps, order == PLAIN_STORING, adaptive);
         else
-            forward_ordered(v, port, packet, now_ps, order);
+            forward_ordered(v, port, packet, now_ps, order, adaptive);
     }
     v->worker->hops += hops;
 }
 
 FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
-                               uint32_t slot, int64_t base_ps, int64_t until_ps, const order_t order)
+                               uint32_t slot, int64_t base_ps, int64_t until_ps, const order_t order,
+                               const bool adaptive)
 {
     const fab_node_t *node = &fabric->net->nodes[slot];
     const visit_t v = {
@@ -213,15 +257,15 @@ FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *f
     };
     fab_merge_t merge;
     fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
-    switch (merge.levels) {
-    case 0: take_all(&v, &merge, 0, order); break;
-    case 1: take_all(&v, &merge, 1, order); break;
-    case 2: take_all(&v, &merge, 2, order); break;
-    case 3: take_all(&v, &merge, 3, order); break;
-    case 4: take_all(&v, &merge, 4, order); break;
-    case 5: take_all(&v, &merge, 5, order); break;
-    case 6: take_all(&v, &merge, 6, order); break;
-    default: take_all(&v, &merge, merge.levels, order); break;
+    switch (adaptive ? UINT32_MAX : merge.levels) {
+    case 0: take_all(&v, &merge, 0, order, adaptive); break;
+    case 1: take_all(&v, &merge, 1, order, adaptive); break;
+    case 2: take_all(&v, &merge, 2, order, adaptive); break;
+    case 3: take_all(&v, &merge, 3, order, adaptive); break;
+    case 4: take_all(&v, &merge, 4, order, adaptive); break;
+    case 5: take_all(&v, &merge, 5, order, adaptive); break;
+    case 6: take_all(&v, &merge, 6, order, adaptive); break;
+    default: take_all(&v, &merge, merge.levels, order, adaptive); break;
     }
     int64_t next_ps = fab_merge_end(&merge, &fabric->heads[node->first_link]);
     if (order >= PAUSES && FAB_UNLIKELY(v.buffer->paused_count)) {
@@ -232,20 +276,34 @@ FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *f
     return next_ps;
 }
 
+FAB_INLINE int64_t visit_any(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                             uint32_t slot, int64_t base_ps, int64_t until_ps, const bool adaptive)
+{
+    const fab_switch_config_t *config = self->config;
+    if (config->link.pause)
+        return config->control_priority
+                   ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_CONTROL_FIRST, adaptive)
+                   : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES, adaptive);
+    if (config->control_priority)
+        return visit_order(self, fabric, worker, slot, base_ps, until_ps, CONTROL_FIRST, adaptive);
+    return config->cut_through ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN, adaptive)
+                               : visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN_STORING, adaptive);
+}
+
+static FAB_NOINLINE int64_t visit_adaptive(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                                           uint32_t slot, int64_t base_ps, int64_t until_ps)
+{
+    return visit_any(self, fabric, worker, slot, base_ps, until_ps, true);
+}
+
 static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
                      int64_t base_ps, int64_t until_ps)
 {
-    const fab_switch_config_t *config = self->config;
-    if (config->data_class_count > 1)
+    if (self->config->data_class_count > 1)
         return fab_classes_visit(self, fabric, worker, slot, base_ps, until_ps);
-    if (config->link.pause)
-        return config->control_priority
-                   ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES_CONTROL_FIRST)
-                   : visit_order(self, fabric, worker, slot, base_ps, until_ps, PAUSES);
-    if (config->control_priority)
-        return visit_order(self, fabric, worker, slot, base_ps, until_ps, CONTROL_FIRST);
-    return config->cut_through ? visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN)
-                               : visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN_STORING);
+    if (FAB_UNLIKELY(self->route->adaptive))
+        return visit_adaptive(self, fabric, worker, slot, base_ps, until_ps);
+    return visit_any(self, fabric, worker, slot, base_ps, until_ps, false);
 }
 
 static int init(fab_switches_t *self, const fab_fabric_t *fabric)

@@ -56,6 +56,8 @@ void test_params(void);
 void test_net(void);
 void test_merge(void);
 void test_route(void);
+void test_route_kinds(void);
+void test_route_torus(void);
 void test_queue(void);
 void test_cc(void);
 void test_coll(void);

@@ -9,10 +9,20 @@ static const struct {
     const char *name;
     void (*run)(void);
 } tests[] = {
-    {"core", test_core},       {"params", test_params},   {"net", test_net},
-    {"merge", test_merge},     {"route", test_route},     {"queue", test_queue},
-    {"cc", test_cc},           {"coll", test_coll},       {"coll_domains", test_coll_domains},
-    {"program", test_program}, {"classes", test_classes}, {"run", test_run},
+    {"core", test_core},
+    {"params", test_params},
+    {"net", test_net},
+    {"merge", test_merge},
+    {"route", test_route},
+    {"kinds", test_route_kinds},
+    {"torus", test_route_torus},
+    {"queue", test_queue},
+    {"cc", test_cc},
+    {"coll", test_coll},
+    {"coll_domains", test_coll_domains},
+    {"program", test_program},
+    {"classes", test_classes},
+    {"run", test_run},
     {"threads", test_threads},
 };
 
