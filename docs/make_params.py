@@ -91,10 +91,9 @@ def _results(name: str) -> str:
 
 
 def _presets() -> str:
-    from fabricsim.cluster import Cluster
-    from fabricsim.platforms import preset_names
+    from fabricsim.platforms import list_platforms
 
-    rows = [(f"`{name}`", Cluster.from_toml(name).description) for name in preset_names()]
+    rows = [(f"`{preset.name}`", preset.description) for preset in list_platforms()]
     return _table(("preset", "what it is"), rows)
 
 
