@@ -11,7 +11,11 @@
     X(pairwise)                                                                                                        \
     X(dissemination)                                                                                                   \
     X(double_tree)                                                                                                     \
-    X(halving_doubling)
+    X(halving_doubling)                                                                                                \
+    X(hierarchical)                                                                                                    \
+    X(pxn)                                                                                                             \
+    X(torus)                                                                                                           \
+    X(pat)
 
 #define FAB_COLL_DECLARE(name) extern const fab_coll_ops_t fab_coll_##name;
 FAB_COLL_LIST(FAB_COLL_DECLARE)

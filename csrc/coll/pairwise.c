@@ -13,18 +13,10 @@ static const fab_param_t params[] = {
 
 enum { NEXT, OPEN, RECEIVED, EXPECTED };
 
-static int64_t bytes_between(const fab_coll_t *c, uint32_t from, uint32_t to)
-{
-    if (c->splits)
-        return c->splits[c->splits_by_sender ? (uint64_t)from * c->count + to : to];
-    /* one's own part: what the receiver gets of an all-to-all or reduce-scatter, what the sender has of an all-gather */
-    return fab_coll_part(c->bytes, c->count, c->kind == FAB_OP_ALL_GATHER ? from : to);
-}
-
 static void peers(const fab_coll_t *c, fab_coll_emit_t *emit, void *context)
 {
     for (uint32_t i = 1; i < c->count; i++)
-        if (bytes_between(c, c->position, (c->position + i) % c->count) > 0)
+        if (fab_coll_between(c, c->position, (c->position + i) % c->count) > 0)
             emit(context, (c->position + i) % c->count, 0);
 }
 
@@ -32,7 +24,7 @@ static bool go_on(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t o
 {
     while (state->words[NEXT] < c->count && state->words[OPEN] < c->values[WINDOW_COUNT]) {
         const uint32_t to = (c->position + state->words[NEXT]++) % c->count;
-        const int64_t bytes = bytes_between(c, c->position, to);
+        const int64_t bytes = fab_coll_between(c, c->position, to);
         if (bytes == 0)
             continue;
         state->words[OPEN]++;
@@ -44,7 +36,7 @@ static bool go_on(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t o
 static bool start(const fab_coll_t *c, fab_coll_state_t *state, fab_coll_out_t out)
 {
     for (uint32_t i = 0; i < c->count; i++)
-        state->words[EXPECTED] += i != c->position && bytes_between(c, i, c->position) > 0;
+        state->words[EXPECTED] += i != c->position && fab_coll_between(c, i, c->position) > 0;
     state->words[NEXT] = 1;
     return go_on(c, state, out);
 }
@@ -67,7 +59,7 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
 {
     (void)step;
     if (c->kind == FAB_OP_ALL_TO_ALL)
-        carry(context, (fab_coll_range_t){(int64_t)c->position * c->count + to, bytes_between(c, c->position, to)},
+        carry(context, (fab_coll_range_t){(int64_t)c->position * c->count + to, fab_coll_between(c, c->position, to)},
               false);
     else
         carry(context, fab_coll_own(c, c->kind == FAB_OP_ALL_GATHER ? c->position : to),

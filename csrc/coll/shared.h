@@ -30,6 +30,14 @@ FAB_INLINE fab_coll_range_t fab_coll_own(const fab_coll_t *c, uint32_t position)
     return fab_coll_cut(fab_coll_all(c), c->count, position);
 }
 
+/* What one rank has for another: of an all_to_all and a reduce_scatter the receiver's part, of an all_gather the sender's. */
+FAB_INLINE int64_t fab_coll_between(const fab_coll_t *c, uint32_t from, uint32_t to)
+{
+    if (c->splits)
+        return c->splits[c->splits_by_sender ? (uint64_t)from * c->count + to : to];
+    return fab_coll_part(c->bytes, c->count, c->kind == FAB_OP_ALL_GATHER ? from : to);
+}
+
 /* ---- domains ------------------------------------------------------------------------------------ */
 
 /* Ranks of a scale-up domain ("node"); 1 if the ranks are not whole domains. */

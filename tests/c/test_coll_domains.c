@@ -114,6 +114,104 @@ static void halvings(uint32_t n, int64_t bytes, uint64_t seed)
     }
 }
 
+/* BlueConnect's bytes: inside the domain (L-1) / L of all twice, between domains 2 (D-1) / D of a share, on the rail. */
+static void hierarchies(shape_t shape, int64_t bytes, uint64_t seed)
+{
+    const uint32_t locals = shape.locals, n = shape.domains * locals;
+    for (int kind = FAB_OP_ALL_REDUCE; kind <= FAB_OP_ALL_GATHER; kind++) {
+        const int turns = kind == FAB_OP_ALL_REDUCE ? 2 : 1;
+        stage_play(&fab_coll_hierarchical, coll_of(kind, shape, bytes, VALUES(seed % 4 * 101)), seed);
+        CHECK_EQ(stage_sent_in_all(), turns * (int64_t)(n - 1) * bytes);
+        int64_t crossing = 0;
+        for (uint32_t r = 0; r < n; r++) {
+            crossing += sent_out_by(r, locals);
+            for (uint32_t to = 0; to < n; to++)
+                if (r / locals != to / locals &&
+                    (r % locals != to % locals || (r / locals + 1) % shape.domains != to / locals))
+                    CHECK_EQ(stage.sent[r][to], 0);
+        }
+        CHECK_EQ(crossing, turns * (int64_t)(shape.domains - 1) * bytes);
+    }
+}
+
+static void rails_to_all(shape_t shape, int64_t bytes, uint64_t seed)
+{
+    static int64_t splits[33 * 33];
+    const uint32_t locals = shape.locals, n = shape.domains * locals;
+    dice_t dice = {seed + 5};
+    for (uint32_t i = 0; i < n * n; i++)
+        splits[i] = dice_below(&dice, 3) ? dice_below(&dice, 50) : 0;
+    for (int way = 0; way < 3; way++) {
+        fab_coll_t coll = coll_of(FAB_OP_ALL_TO_ALL, shape, bytes, VALUES(1 + (int64_t)(seed % 6)));
+        coll.splits = way ? splits : NULL;
+        coll.splits_by_sender = way == 1;
+        stage_play(&fab_coll_pxn, coll, seed);
+        for (uint32_t r = 0; r < n; r++)
+            for (uint32_t to = 0; to < n; to++) {
+                if (r / locals == to / locals)
+                    continue;
+                int64_t wanted = 0; /* all that the domain has for it, if it is on the rail */
+                for (uint32_t l = 0; l < locals && r % locals == to % locals; l++) {
+                    const uint32_t from = r / locals * locals + l;
+                    wanted += way ? splits[way == 1 ? from * n + to : to] : fab_coll_part(bytes, n, to);
+                }
+                CHECK_EQ(stage.sent[r][to], wanted);
+            }
+    }
+}
+
+/* A torus: the bytes are those of any all-reduce without spare sends, on all links of a chip alike. */
+static void tori(uint32_t x, uint32_t y, uint32_t z, int64_t bytes, uint64_t seed)
+{
+    const uint32_t n = x * y * z;
+    for (int kind = FAB_OP_ALL_REDUCE; kind <= FAB_OP_ALL_GATHER; kind++) {
+        stage_play(&fab_coll_torus, coll_of(kind, (shape_t){n, 1}, bytes, VALUES(seed % 2 ? x : 0, y, z)), seed);
+        CHECK_EQ(stage_sent_in_all(), (kind == FAB_OP_ALL_REDUCE ? 2 : 1) * (int64_t)(n - 1) * bytes);
+        for (uint32_t r = 0; r < n; r++)
+            for (uint32_t to = 0; to < n; to++) { /* to neighbours only */
+                const uint32_t dx = (to % x + x - r % x) % x, dy = (to / x % y + y - r / x % y) % y,
+                               dz = (to / x / y + z - r / x / y) % z;
+                const bool beside =
+                    (dx == 1 || dx + 1 == x) + (dy == 1 || dy + 1 == y) + (dz == 1 || dz + 1 == z) >= 1 &&
+                    (dx != 0) + (dy != 0) + (dz != 0) == 1;
+                if (!beside)
+                    CHECK_EQ(stage.sent[r][to], 0);
+            }
+    }
+}
+
+static void tori_use_all_links(void)
+{
+    const int64_t bytes = 27 * 6 * 10;
+    stage_play(&fab_coll_torus, coll_of(FAB_OP_ALL_REDUCE, (shape_t){27, 1}, bytes, VALUES(3, 3, 3)), 1);
+    const uint32_t strides[] = {1, 3, 9};
+    for (uint32_t r = 0; r < 27; r++)
+        for (int d = 0; d < 3; d++)
+            for (uint32_t step = 1; step <= 2; step++) {
+                const uint32_t here = r / strides[d] % 3, there = (here + step) % 3;
+                CHECK_EQ(stage.sent[r][r + there * strides[d] - here * strides[d]], 2 * 26 * bytes / 27 / 6);
+            }
+    CHECK(fab_coll_torus.refuses(&(fab_coll_t){.count = 27, .values = VALUES(3, 3, 2)}) != NULL);
+    CHECK(fab_coll_torus.refuses(&(fab_coll_t){.count = 27, .values = VALUES(0, 2, 0)}) != NULL);
+    CHECK(fab_coll_torus.refuses(&(fab_coll_t){.count = 2000, .values = VALUES(0, 2, 2)}) != NULL);
+}
+
+/* n-1 parts to each rank; log2 n messages if a chunk has room for all of a level. */
+static void aggregated_trees(uint32_t n, int64_t bytes, uint64_t seed)
+{
+    const int64_t chunks[] = {0, 1000000, 30, 111};
+    uint32_t levels = 0;
+    while (1u << levels < n)
+        levels++;
+    for (int kind = FAB_OP_REDUCE_SCATTER; kind <= FAB_OP_ALL_GATHER; kind++)
+        for (int i = 0; i < 4; i++) {
+            stage_play(&fab_coll_pat, coll_of(kind, (shape_t){n, 1}, bytes, VALUES(chunks[i])), seed + (uint64_t)i);
+            CHECK_EQ(stage_sent_in_all(), (int64_t)(n - 1) * bytes);
+            if (i < 2)
+                CHECK_EQ(stage.messages, (int64_t)n * levels);
+        }
+}
+
 void test_coll_domains(void)
 {
     for (int i = 0; i < SHAPES; i++)
@@ -121,10 +219,21 @@ void test_coll_domains(void)
             for (uint64_t seed = 5 * (uint64_t)i + 1; seed < 5 * (uint64_t)i + 4; seed++) {
                 rings(shapes[i], sizes[s], seed);
                 double_trees(shapes[i], sizes[s], seed);
+                hierarchies(shapes[i], sizes[s], seed);
+                rails_to_all(shapes[i], sizes[s], seed);
             }
     rings_use_all_rails();
     double_trees_share_the_load();
     for (uint32_t n = 1; n <= 33; n++)
-        for (int s = 0; s < SIZES; s++)
+        for (int s = 0; s < SIZES; s++) {
             halvings(n, sizes[s], n);
+            aggregated_trees(n, sizes[s], n);
+            tori(n, 1, 1, sizes[s], n);
+        }
+    const uint32_t shapes_of_tori[][3] = {{2, 2, 2}, {4, 3, 2}, {1, 3, 4}, {5, 1, 3}, {3, 3, 3}, {2, 6, 3}, {1, 1, 5}};
+    for (uint32_t i = 0; i < sizeof shapes_of_tori / sizeof *shapes_of_tori; i++)
+        for (int s = 0; s < SIZES; s++)
+            for (uint64_t seed = 1; seed < 4; seed++)
+                tori(shapes_of_tori[i][0], shapes_of_tori[i][1], shapes_of_tori[i][2], sizes[s], seed);
+    tori_use_all_links();
 }
