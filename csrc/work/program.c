@@ -469,7 +469,7 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     memcpy(self->splits, t->splits + t->split_offset[0], splits * sizeof *self->splits);
     if ((code = choose_algorithms(self, collectives, settings, setting_count, problems)) ||
         (code = place_ranks(self, rank_host, problems)) || (code = fill_ops(self, t, problems)) ||
-        (code = fill_hidden(self)) || (code = check_algorithms(self, problems)) || (code = fill_streams(self)) ||
+        (code = fill_hidden(self)) || (code = fill_streams(self)) || (code = check_algorithms(self, problems)) ||
         (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
         goto out;
     self->memory_bytes +=
