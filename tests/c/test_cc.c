@@ -17,7 +17,7 @@ static void start(const char *const *names, const int64_t *values, int32_t count
 {
     fab_problems_t problems;
     fab_problems_clear(&problems);
-    const fab_setting_t setting = {"cc", "dcqcn", count, names, values};
+    const fab_setting_t setting = {"cc", "dcqcn", count, names, values, 0};
     fab_param_resolve("cc", "dcqcn", fab_cc_dcqcn.impl.params, &setting, 1, config.values, &problems);
     CHECK_EQ(problems.count, 0);
     fab_cc_dcqcn.init(&config, &state, LINE_KBPS);
