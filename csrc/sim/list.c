@@ -11,7 +11,8 @@ const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp,
                                                   NULL};
 const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, &fab_transport_rc,
                                                           &fab_transport_scale_up, &fab_transport_ici, NULL};
-const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none, &fab_cc_dcqcn, NULL};
+const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none,  &fab_cc_dcqcn, &fab_cc_hpcc,   &fab_cc_timely,
+                                                    &fab_cc_swift, &fab_cc_ib_cc, &fab_cc_srd_cc, NULL};
 
 #define FAB_LIST_COLL(name) &fab_coll_##name.impl,
 
@@ -33,6 +34,11 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_transport_ici.impl,
     &fab_cc_none.impl,
     &fab_cc_dcqcn.impl,
+    &fab_cc_hpcc.impl,
+    &fab_cc_timely.impl,
+    &fab_cc_swift.impl,
+    &fab_cc_ib_cc.impl,
+    &fab_cc_srd_cc.impl,
     FAB_COLL_LIST(FAB_LIST_COLL)
     NULL,
 };
