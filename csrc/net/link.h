@@ -77,6 +77,7 @@ typedef struct {
     fab_link_t *links;
     int64_t *heads;
     fab_port_t *ports;
+    struct fab_credit *credits; /* of links with credits; NULL: there are none */
     uint64_t seed;
 } fab_fabric_t;
 
