@@ -1,7 +1,7 @@
 /* The lists of implementations: one line a switch, link, route, transport, controller and algorithm. */
 #include "sim/list.h"
 
-const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, NULL};
+const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, &fab_switch_voq, NULL};
 const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp,
                                                   &fab_route_spray,
                                                   &fab_route_adaptive,
@@ -20,8 +20,10 @@ const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none,  &fab_cc_dcqcn
 /* clang-format off */
 const fab_impl_t *const fab_implementations[] = {
     &fab_switch_ethernet.impl,
+    &fab_switch_voq.impl,
     &fab_link_lossy,
     &fab_link_pause,
+    &fab_link_credit,
     &fab_route_ecmp.impl,
     &fab_route_spray.impl,
     &fab_route_adaptive.impl,

@@ -99,6 +99,11 @@ static void configure(fab_network_t *self, uint32_t network, const fab_setting_t
     if (strcmp(link_name, "pause") == 0) {
         fab_param_resolve("link", "pause", fab_link_pause.params, settings, n, v, problems);
         fab_link_pause_config(v, &sw->link);
+    } else if (strcmp(link_name, "credit") == 0) {
+        fab_param_resolve("link", "credit", fab_link_credit.params, settings, n, v, problems);
+        fab_link_credit_config(v, &sw->link);
+        if (!sw->always_cut_through)
+            fab_problems_add(problems, "link.credit: needs input buffers: choose switch.voq");
     } else {
         fab_param_resolve("link", "lossy", fab_link_lossy.params, settings, n, v, problems);
     }
@@ -115,6 +120,8 @@ static void configure(fab_network_t *self, uint32_t network, const fab_setting_t
     sw->control_priority = self->transport_config.control_priority;
     self->transport_config.data_class_count = (uint32_t)sw->data_class_count;
     self->transport_config.arbitration = sw->arbitration;
+    self->transport_config.credit = sw->link.credit;
+    self->transport_config.lanes = sw->lanes;
     fab_param_resolve("cc", cc_name, self->cc_ops->impl.params, settings, n, self->cc_config.values, problems);
 }
 

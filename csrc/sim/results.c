@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/digest.h"
+#include "link/credit.h"
 #include "sim/run.h"
 
 static int64_t link_packets(const fab_run_t *self, uint32_t l)
@@ -38,6 +39,10 @@ void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
         c.ecn_marks += self->fabric.ports[l].marks;
     }
     c.memory_bytes += (int64_t)net->link_count * (int64_t)(sizeof(fab_link_t) + sizeof(fab_port_t) + 8);
+    if (self->fabric.credits)
+        c.memory_bytes += (int64_t)net->link_count * (int64_t)sizeof *self->fabric.credits;
+    for (uint32_t w = 0; w < net->network_count; w++)
+        c.memory_bytes += self->switches[w].memory_bytes;
     for (uint32_t w = 0; w < self->hosts.count; w++)
         c.memory_bytes += self->hosts.ops[w]->memory_bytes(self->hosts.state[w]);
     c.memory_bytes += fab_exec_memory_bytes(self->exec);

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "link/credit.h"
+
 enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
 
 /* ---- making a run ------------------------------------------------------------------------------- */
@@ -36,13 +38,27 @@ static int init_links(fab_run_t *self)
     self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
     self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);
     self->fabric.ports = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.ports);
-    if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports)
+    bool credits = false;
+    for (uint32_t w = 0; w < net->network_count; w++)
+        credits |= model->networks[w].switch_config.link.credit;
+    if (credits)
+        self->fabric.credits =
+            aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.credits);
+    if (!self->fabric.links || !self->fabric.heads || !self->fabric.ports || (credits && !self->fabric.credits))
         return FAB_E_MEMORY;
+    if (credits)
+        memset(self->fabric.credits, 0, net->link_count * sizeof *self->fabric.credits);
     self->fabric.heads[net->link_count] = FAB_NEVER; /* what comes in at a port that is not there */
     for (uint32_t l = 0; l < net->link_count; l++) {
         const fab_switch_config_t *config = &model->networks[net->link_network[l]].switch_config;
-        const bool ordered = (config->link.pause || config->control_priority) && config->data_class_count == 1;
-        const bool cut = config->cut_through && may_cut_through(net, l);
+        const bool credit = config->link.credit;
+        const bool ordered =
+            (config->link.pause || config->control_priority) && config->data_class_count == 1 && !credit;
+        const bool cut = config->always_cut_through ? net->nodes[net->rx_slot[l]].is_switch
+                                                    : config->cut_through && may_cut_through(net, l);
+        if (credit &&
+            !fab_credit_init(&self->fabric.credits[l], &config->link, net, l, config->wire_max_bytes, &worker->pool))
+            return FAB_E_MEMORY;
         fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(FIRST_RING * sizeof *ring));
         if (!ring)
             return FAB_E_MEMORY;
@@ -78,7 +94,7 @@ static int init_workers(fab_run_t *self)
         w->next_ps = aligned_alloc(FAB_CACHE_LINE, net->slot_count * sizeof *w->next_ps);
         w->block_ps = malloc((blocks + 1) * sizeof *w->block_ps);
         w->colour_ps = malloc((net->colour_count + 16) * sizeof *w->colour_ps);
-        w->tree = malloc(4 * (size_t)ports * sizeof *w->tree + 64);
+        w->tree = malloc(8 * (size_t)ports * sizeof *w->tree + 64); /* up to two leaves a port */
         w->tree_port = malloc((ports + 1) * sizeof *w->tree_port);
         fab_board_t *board = &self->boards[t];
         for (int turn = 0; turn < 2; turn++)
@@ -223,6 +239,7 @@ void fab_run_free(fab_run_t *self)
     free(self->fabric.links);
     free(self->fabric.heads);
     free(self->fabric.ports);
+    free(self->fabric.credits);
     free(self);
 }
 
@@ -399,6 +416,17 @@ static void carry_packet_counts(fab_run_t *self)
     }
 }
 
+/* Links whose senders wait for credits at the end: in a circle, each waits for the next. */
+static void tell_credits(const fab_run_t *self, fab_problems_t *problems)
+{
+    int64_t waiting = 0;
+    for (uint32_t l = 0; self->fabric.credits && l < self->model->net.link_count; l++)
+        waiting += self->fabric.credits[l].wanted;
+    if (waiting)
+        fab_problems_add(problems, "%" PRId64 " links wait for credits: buffers that wait for each other in a circle",
+                         waiting);
+}
+
 static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problems)
 {
     for (uint32_t t = 0; t < self->thread_count; t++) {
@@ -414,6 +442,8 @@ static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problem
                          " ps: too many time-outs in a row without an acknowledgement (transport retry_limit)",
                          self->program->host_rank[src], self->program->host_rank[c->tx_dst[at]], self->now_ps);
     }
+    if (code == FAB_E_TRANSPORT)
+        tell_credits(self, problems);
     if (code == FAB_E_LIMIT)
         fab_problems_add(problems,
                          "the emulated time passes the limit of 2^61 ps, 26 days (or a thread could not be made)");
@@ -437,6 +467,7 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
         fab_problems_add(
             problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",
             paused);
+    tell_credits(self, problems);
     fab_blocked_t blocked[16];
     const int64_t n = fab_run_blocked(self, blocked, 16);
     for (int64_t i = 0; i < n && i < 16; i++) {

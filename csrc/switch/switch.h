@@ -2,7 +2,7 @@
 #ifndef FAB_SWITCH_SWITCH_H
 #define FAB_SWITCH_SWITCH_H
 
-#include "core/classes.h"
+#include "core/lanes.h"
 #include "link/link_room.h"
 #include "net/link.h"
 #include "route/route.h"
@@ -20,6 +20,12 @@ typedef struct {
     int64_t data_class_count;
     fab_arbitration_t arbitration; /* among data classes */
     fab_link_config_t link;
+    bool
+        always_cut_through; /* even where an output is faster than the input: the switch waits no longer than it must */
+    bool input_queue;       /* first in, first out by input */
+    fab_lanes_t lanes;
+    int64_t fecn_threshold, fecn_marking_rate, fecn_packet_blocks;
+    bool fecn_victim_mask;
 } fab_switch_config_t;
 
 /* The buffer of one switch in a run. */
@@ -44,7 +50,9 @@ typedef struct {
     const fab_route_t *route;
     fab_buffer_t *buffers;                    /* [switch_count] with one data class */
     struct fab_class_switch **class_switches; /* [switch_count] with several */
+    struct fab_voq_switch **voq_switches;     /* [switch_count] with virtual output queues */
     uint32_t count;
+    int64_t memory_bytes; /* beside what the workers' pools hold */
 } fab_switches_t;
 
 typedef struct {
@@ -60,6 +68,6 @@ typedef struct {
                      int64_t base_ps, int64_t until_ps);
 } fab_switch_ops_t;
 
-extern const fab_switch_ops_t fab_switch_ethernet;
+extern const fab_switch_ops_t fab_switch_ethernet, fab_switch_voq;
 
 #endif

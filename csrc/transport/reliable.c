@@ -23,6 +23,9 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
 FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps)
 {
     worker->packets++;
+    if (FAB_UNLIKELY(self->config->credit))
+        fab_credit_take(&self->fabric->credits[out], fab_packet_class(packet),
+                        fab_credit_blocks(&self->fabric->credits[out], packet.bytes));
     if (!self->ordered) {
         fab_link_push(worker, self->fabric, out, &packet, 0, now_ps, false);
         return;
@@ -39,22 +42,38 @@ FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, 
         fab_queue_push(worker, self->fabric, out, link, port, &packet, 0, FAB_FROM_NOWHERE, now_ps);
 }
 
-FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, uint32_t out, uint32_t kind,
+/* With credits: a control packet waits at the NIC for its turn, before the data of its lane. */
+static void queue_control(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t lane,
+                          fab_packet_t packet, int64_t now_ps)
+{
+    if (!fab_reliable_queue_control(worker, host, lane, packet)) {
+        worker->error = FAB_E_MEMORY;
+        return;
+    }
+    const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
+    host->wake_ps = fab_min_i64(host->wake_ps, free_ps);
+}
+
+FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, fab_host_t *host, uint32_t kind,
                        uint64_t psn, int64_t now_ps)
 {
     const fab_packet_t packet = {
-        .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL,
+        .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL |
+                     (uint32_t)rx->data_class << FAB_CLASS_SHIFT,
         .dst = rx->src,
         .qpn = rx->sender_qpn,
         .bytes = (uint16_t)(kind == FAB_CNP ? self->config->values[RELIABLE_CNP_BYTES]
                                             : self->config->values[RELIABLE_ACK_BYTES]),
         .entropy = rx->entropy,
     };
-    emit(self, worker, out, packet, now_ps);
+    if (FAB_UNLIKELY(self->config->credit))
+        queue_control(self, worker, host, rx->data_class, packet, now_ps);
+    else
+        emit(self, worker, host->out_link, packet, now_ps);
 }
 
-/* Builds the next packet of a connection and moves its state on. */
-FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
+/* What the next packet of a connection that may send weighs; finds its message. */
+FAB_INLINE int64_t next_bytes(const fab_transport_t *self, fab_tx_t *tx)
 {
     const int64_t *v = self->config->values;
     if (tx->next_psn == tx->current.end_psn) {
@@ -63,13 +82,19 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     }
     const uint64_t index = tx->next_psn - tx->current.first_psn;
     const bool last = tx->next_psn + 1 == tx->current.end_psn;
-    const int64_t mtu = v[RELIABLE_MTU_BYTES];
-    int64_t wire = self->full_bytes;
-    if (last || !index) {
-        const int64_t payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
-        wire = ((payload + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES] + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
-        wire = fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
-    }
+    if (!last && index)
+        return self->full_bytes;
+    const int64_t mtu = v[RELIABLE_MTU_BYTES], payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
+    const int64_t wire =
+        ((payload + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES] + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
+    return fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
+}
+
+/* Builds the next packet of a connection and moves its state on. */
+FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
+{
+    const int64_t wire = next_bytes(self, tx);
+    const bool last = tx->next_psn + 1 == tx->current.end_psn;
     const fab_packet_t packet = {
         .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
                      (uint32_t)tx->data_class << FAB_CLASS_SHIFT,
@@ -101,10 +126,17 @@ FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn
     host->ready |= (uint8_t)(1u << c);
 }
 
+/* Takes the first of a class out of line. */
+FAB_INLINE void drop_ready(fab_transport_t *self, fab_host_t *host, uint32_t c)
+{
+    host->ready_first[c] = self->tx[host->tx_first + host->ready_first[c]].next_ready;
+    if (host->ready_first[c] == FAB_NONE)
+        host->ready &= (uint8_t)~(1u << c);
+}
+
 /* Takes the connection whose turn it is: round robin in its class, and among classes as in a switch. */
 FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
 {
-    fab_tx_t *txs = &self->tx[host->tx_first];
     const uint32_t waiting = host->ready & ~(uint32_t)host->paused;
     uint32_t c = 0;
     if (FAB_UNLIKELY(self->config->data_class_count > 1)) {
@@ -113,9 +145,7 @@ FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
         c = fab_classes_pick(&host->turns, self->config->arbitration, self->config->data_class_count, waiting, one, 1);
     }
     const uint32_t qpn = host->ready_first[c];
-    host->ready_first[c] = txs[qpn].next_ready;
-    if (host->ready_first[c] == FAB_NONE)
-        host->ready &= (uint8_t)~(1u << c);
+    drop_ready(self, host, c);
     return qpn;
 }
 
@@ -144,35 +174,134 @@ static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
         return;
     const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
     get_in_line(self, worker, host, tx, qpn, free_ps);
-    if (host->wake_ps == FAB_NEVER && host->ready & ~host->paused)
-        host->wake_ps = free_ps;
+    if (host->ready & ~host->paused)
+        host->wake_ps = fab_min_i64(host->wake_ps, free_ps);
 }
 
-/* The NIC's turn: the link may be free; sends one packet. */
+/* Sends a packet of a connection that is taken out of line, and puts it in line again. */
+FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+{
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    tx->in_line = false;
+    if (FAB_UNLIKELY(!may_send(tx, self->window_packets)))
+        return;
+    const fab_packet_t packet = next_packet(self, tx);
+    emit(self, worker, host->out_link, packet, now_ps);
+    const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
+    tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
+    if (!tx->rto_armed) {
+        tx->rto_armed = true;
+        tx->progress_ps = now_ps;
+        set_timer_at(worker, host, now_ps + self->config->values[RELIABLE_RTO_PS], TIMER_RTO | qpn);
+    }
+    if (may_send(tx, self->window_packets))
+        get_in_line(self, worker, host, tx, qpn, self->fabric->links[host->out_link].busy_ps);
+}
+
+/* ---- the NIC's turn with credits ----------------------------------------------------------------- */
+
+/* The data connection whose turn it is in a lane, among those that may send; NULL: there is none. */
+static fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t lane)
+{
+    while (host->ready >> lane & 1) {
+        fab_tx_t *tx = &self->tx[host->tx_first + host->ready_first[lane]];
+        if (may_send(tx, self->window_packets))
+            return tx;
+        drop_ready(self, host, lane);
+        tx->in_line = false;
+    }
+    return NULL;
+}
+
+/* No lane has credits for its next packet, or one has again. */
+static void set_blocked(fab_transport_t *self, fab_host_t *host, bool blocked, int64_t now_ps)
+{
+    fab_port_t *port = &self->fabric->ports[host->out_link];
+    host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = blocked;
+    if (blocked) {
+        port->paused_since_ps = now_ps;
+        port->pauses++;
+    } else {
+        port->paused_ps += now_ps - port->paused_since_ps;
+    }
+}
+
+/* When a NIC that waits for credits can go on, as far as is known. */
+static int64_t unblocked_ps(const fab_transport_t *self, const fab_host_t *host)
+{
+    int64_t when_ps = FAB_NEVER;
+    for (uint32_t lane = 0; lane < FAB_LANES_MAX; lane++)
+        if (host->short_blocks[lane])
+            when_ps = fab_min_i64(when_ps, fab_credit_available_ps(&self->fabric->credits[host->out_link], lane,
+                                                                   host->short_blocks[lane]));
+    return when_ps;
+}
+
+/* Sends one packet of a lane that has credits for it: a control packet before data. */
+static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
+{
+    fab_credit_t *credit = &self->fabric->credits[host->out_link];
+    uint16_t bytes[FAB_LANES_MAX] = {0};
+    uint32_t ready = 0, waiting = 0;
+    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++) {
+        host->short_blocks[lane] = 0;
+        if (host->control >> lane & 1) {
+            bytes[lane] = host->controls[lane].ring[host->controls[lane].head & host->controls[lane].mask].bytes;
+        } else {
+            fab_tx_t *tx = first_ready(self, host, lane);
+            if (!tx)
+                continue;
+            bytes[lane] = (uint16_t)next_bytes(self, tx);
+        }
+        const uint32_t blocks = fab_credit_blocks(credit, bytes[lane]);
+        waiting |= 1u << lane;
+        if (FAB_LIKELY(fab_credit_available(credit, lane, blocks, now_ps)))
+            ready |= 1u << lane;
+        else
+            host->short_blocks[lane] = (uint16_t)blocks;
+    }
+    host->wake_ps = FAB_NEVER;
+    if (waiting && !ready) {
+        if (!host->blocked)
+            set_blocked(self, host, true, now_ps);
+        host->wake_ps = unblocked_ps(self, host);
+    }
+    if (!ready)
+        return;
+    if (host->blocked)
+        set_blocked(self, host, false, now_ps);
+    const uint32_t lane =
+        self->config->lanes.count == 1 ? 0 : fab_lanes_pick(&self->config->lanes, &host->lane_turns, ready, bytes);
+    if (host->control >> lane & 1) {
+        fab_control_queue_t *q = &host->controls[lane];
+        const fab_packet_t packet = q->ring[q->head++ & q->mask];
+        if (q->head == q->tail)
+            host->control &= (uint8_t)~(1u << lane);
+        emit(self, worker, host->out_link, packet, now_ps);
+    } else {
+        const uint32_t qpn = host->ready_first[lane];
+        drop_ready(self, host, lane);
+        send_of(self, worker, host, qpn, now_ps);
+    }
+    if (host->control | host->ready)
+        host->wake_ps = self->fabric->links[host->out_link].busy_ps;
+}
+
+/* ---- the NIC's turn ------------------------------------------------------------------------------ */
+
+/* The link may be free; sends one packet. */
 static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
 {
-    const uint32_t out = host->out_link;
-    const fab_link_t *link = &self->fabric->links[out];
+    const fab_link_t *link = &self->fabric->links[host->out_link];
     if (link->busy_ps > now_ps) { /* an acknowledgement went in between */
         host->wake_ps = link->busy_ps;
         return;
     }
-    const uint32_t qpn = pop_ready(self, host);
-    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    tx->in_line = false;
-    if (FAB_LIKELY(may_send(tx, self->window_packets))) {
-        const fab_packet_t packet = next_packet(self, tx);
-        emit(self, worker, out, packet, now_ps);
-        const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
-        tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
-        if (!tx->rto_armed) {
-            tx->rto_armed = true;
-            tx->progress_ps = now_ps;
-            set_timer_at(worker, host, now_ps + self->config->values[RELIABLE_RTO_PS], TIMER_RTO | qpn);
-        }
-        if (may_send(tx, self->window_packets))
-            get_in_line(self, worker, host, tx, qpn, link->busy_ps);
+    if (FAB_UNLIKELY(self->config->credit)) {
+        pull_lanes(self, worker, host, now_ps);
+        return;
     }
+    send_of(self, worker, host, pop_ready(self, host), now_ps);
     host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }
 
@@ -238,7 +367,7 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         now_ps - rx->cnp_at_ps >= v[RELIABLE_CNP_INTERVAL_PS]) {
         rx->cnp_at_ps = now_ps;
         worker->cnps++;
-        answer(self, worker, rx, host->out_link, FAB_CNP, 0, now_ps);
+        answer(self, worker, rx, host, FAB_CNP, 0, now_ps);
     }
     bool ends = packet.psn_flags & FAB_FLAG_LAST;
     if (FAB_LIKELY(psn == rx->expected_psn)) {
@@ -251,17 +380,17 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         if (ends || ++rx->unanswered >= v[RELIABLE_ACK_EVERY_COUNT]) {
             rx->unanswered = 0;
             worker->acks++;
-            answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+            answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps);
         }
     } else if (psn < rx->expected_psn) {
         worker->duplicates++;
         worker->acks++;
-        answer(self, worker, rx, host->out_link, FAB_ACK, rx->expected_psn, now_ps);
+        answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps);
     } else if (!self->config->reorder || !fab_reliable_keep_early(self, worker, rx, psn, ends)) {
         if (now_ps - rx->nak_at_ps >= v[RELIABLE_NAK_INTERVAL_PS]) {
             rx->nak_at_ps = now_ps;
             worker->naks++;
-            answer(self, worker, rx, host->out_link, FAB_NAK, rx->expected_psn, now_ps);
+            answer(self, worker, rx, host, FAB_NAK, rx->expected_psn, now_ps);
         }
     }
 }
@@ -367,6 +496,8 @@ static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self
     const uint32_t host_index = self->fabric->net->nodes[slot].index;
     fab_host_t *host = &self->hosts[host_index];
     const uint32_t in = host->in_link;
+    if (FAB_UNLIKELY(host->blocked)) /* credits may have come since */
+        host->wake_ps = fab_min_i64(host->wake_ps, unblocked_ps(self, host));
     do {
         const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[in];
         const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
@@ -384,6 +515,9 @@ static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self
             worker->hops++;
             if (FAB_UNLIKELY(worker->record))
                 fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
+            if (FAB_UNLIKELY(self->config->credit))
+                fab_credit_return(&self->fabric->credits[in], worker, self->fabric->net, fab_packet_class(*packet),
+                                  fab_credit_blocks(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
             receive(self, worker, host_index, *packet, arrival_ps);
         }
     } while (!once);

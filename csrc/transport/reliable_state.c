@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_MESSAGES = 4 };
+enum { FIRST_MESSAGES = 4, FIRST_CONTROLS = 8 };
 
 /* The hash of a flow's identity: what the UDP source port carries in RoCEv2. */
 static uint16_t entropy_of(uint64_t seed, uint32_t src, uint32_t dst, int32_t lane, bool answer)
@@ -28,7 +28,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
                               .fabric = fabric,
                               .network = network,
                               .connections = connections};
-    self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1;
+    self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1 && !config->credit;
     self->spray = config->reorder;
     self->full_bytes =
         fab_max_i64(((config->values[RELIABLE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[RELIABLE_HEADER_BYTES],
@@ -39,10 +39,12 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
     if (self->window_packets > UINT64_C(1) << (FAB_PSN_BITS - 1))
         self->window_packets = UINT64_C(1) << (FAB_PSN_BITS - 1); /* more could not be told apart */
     self->hosts = aligned_alloc(FAB_CACHE_LINE, net->host_count * sizeof *self->hosts);
+    if (config->credit)
+        self->controls = calloc((size_t)net->host_count * FAB_LANES_MAX, sizeof *self->controls);
     self->tx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->tx);
     self->rx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->rx);
     self->first_mail = calloc(n, sizeof *self->first_mail);
-    if (!self->hosts || !self->tx || !self->rx || !self->first_mail) {
+    if (!self->hosts || !self->tx || !self->rx || !self->first_mail || (config->credit && !self->controls)) {
         fab_reliable_free(self);
         return NULL;
     }
@@ -58,6 +60,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             .tx_first = connections->tx_first[h],
             .rx_first = connections->rx_first[h],
         };
+        if (self->controls)
+            self->hosts[h].controls = &self->controls[(size_t)h * FAB_LANES_MAX];
         fab_heap_init(&self->hosts[h].timers);
         for (uint32_t c = connections->tx_first[h]; c < connections->tx_first[h + 1]; c++) {
             fab_tx_t *tx = &self->tx[c];
@@ -71,6 +75,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(c - connections->tx_first[h]);
+            rx->data_class = connections->tx_class[c];
             rx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], true);
             rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
         }
@@ -83,6 +88,7 @@ void fab_reliable_free(fab_transport_t *self)
     if (!self)
         return;
     free(self->hosts);
+    free(self->controls);
     free(self->tx);
     free(self->rx);
     free(self->first_mail);
@@ -176,6 +182,29 @@ void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t 
     }
     const fab_cookie_t cookie = rx->mail->cookies[rx->mail_at++];
     self->user.delivered(self->user.self, worker, host, cookie, now_ps);
+}
+
+/* ---- control packets that wait for credits ------------------------------------------------------- */
+
+bool fab_reliable_queue_control(fab_worker_t *worker, fab_host_t *host, uint32_t lane, fab_packet_t packet)
+{
+    fab_control_queue_t *q = &host->controls[lane];
+    const uint32_t old = q->ring ? q->mask + 1 : 0;
+    if (q->tail - q->head == old) {
+        const uint32_t capacity = old ? 2 * old : FIRST_CONTROLS;
+        fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *ring));
+        if (!ring)
+            return false;
+        for (uint32_t i = q->head; i != q->tail; i++)
+            ring[i & (capacity - 1)] = q->ring[i & q->mask];
+        if (old)
+            fab_pool_give(&worker->pool, q->ring, fab_pool_class(old * sizeof *ring));
+        q->ring = ring;
+        q->mask = capacity - 1;
+    }
+    q->ring[q->tail++ & q->mask] = packet;
+    host->control |= (uint8_t)(1u << lane);
+    return true;
 }
 
 /* ---- packets that came early -------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #define FAB_TRANSPORT_RELIABLE_STATE_H
 
 #include "core/digest.h"
+#include "link/credit.h"
 #include "link/queue.h"
 #include "transport/reliable.h"
 
@@ -51,8 +52,14 @@ typedef struct {
     uint64_t *early;  /* bits of packets that came early, then bits of those that end a message */
     uint32_t mail_at, unanswered;
     uint16_t src, sender_qpn, entropy;
+    uint8_t data_class;
     uint32_t early_count;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_rx_t;
+
+typedef struct {
+    fab_packet_t *ring;
+    uint32_t mask, head, tail;
+} fab_control_queue_t;
 
 typedef struct {
     int64_t wake_ps; /* the NIC's next turn */
@@ -62,6 +69,12 @@ typedef struct {
     uint32_t ready_first[FAB_DATA_CLASSES_MAX], ready_last[FAB_DATA_CLASSES_MAX];
     uint8_t ready, paused;
     fab_turns_t turns;
+    /* With credits: control packets that wait for them, by virtual lane. */
+    uint8_t control;                      /* bit set of lanes */
+    bool blocked;                         /* the link is free, but no lane with packets has credits */
+    uint16_t short_blocks[FAB_LANES_MAX]; /* blocked: what the next packet of each lane needs; 0: there is none */
+    fab_lane_turns_t lane_turns;
+    fab_control_queue_t *controls; /* [lane] */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_host_t;
 
 struct fab_transport {
@@ -72,15 +85,19 @@ struct fab_transport {
     const fab_connections_t *connections;
     uint32_t network;
     fab_user_t user;
-    fab_host_t *hosts;       /* [host_count] */
-    fab_tx_t *tx;            /* [connection count] by source host */
-    fab_rx_t *rx;            /* [connection count] by destination host */
-    fab_mail_t **first_mail; /* [connection count] by the rx index; written once by the sender */
+    fab_host_t *hosts;             /* [host_count] */
+    fab_control_queue_t *controls; /* [host][lane] with credits */
+    fab_tx_t *tx;                  /* [connection count] by source host */
+    fab_rx_t *rx;                  /* [connection count] by destination host */
+    fab_mail_t **first_mail;       /* [connection count] by the rx index; written once by the sender */
     uint64_t window_packets;
     int64_t full_bytes; /* of a full packet on the wire that is not the first of its message */
     bool ordered;       /* links can be paused or overtaken */
     bool spray;
 };
+
+/* With credits: queues a control packet in its lane; false without memory. */
+bool fab_reliable_queue_control(fab_worker_t *worker, fab_host_t *host, uint32_t lane, fab_packet_t packet);
 
 /* Queues a message at its sender and its cookie for the receiver; false without memory. */
 bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,

@@ -8,7 +8,7 @@
 #define FAB_TRANSPORT_TRANSPORT_H
 
 #include "cc/cc.h"
-#include "core/classes.h"
+#include "core/lanes.h"
 #include "net/link.h"
 
 /* What a message means to the user of the transport. */
@@ -48,9 +48,10 @@ enum { FAB_TRANSPORT_VALUES_MAX = 32 };
 typedef struct {
     int64_t values[FAB_TRANSPORT_VALUES_MAX];
     int64_t wire_max_bytes;
-    bool control_priority, pause, reorder;
+    bool control_priority, pause, credit, reorder;
     uint32_t data_class_count;
     fab_arbitration_t arbitration; /* among data classes, at the NIC as in the switches */
+    fab_lanes_t lanes;             /* with credits: the same, among virtual lanes */
 } fab_transport_config_t;
 
 typedef struct fab_transport fab_transport_t; /* the state of all hosts in one network of a run */
