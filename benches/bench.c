@@ -6,7 +6,9 @@
  *           a2a    all-to-all of 64 hosts (every hosts/64-th), 128 kB a pair
  *           ring   all-reduce of 1 MiB over as many ranks as SEED gives (default: all hosts)
  *           sparse 16 flows of 2 MB between hosts spread over the fabric
- *   FABRIC  lossy | pause | pause+class     (all with ECN and DCQCN, ECMP) */
+ *   FABRIC  lossy | pause | pause+class     (all with ECN and DCQCN, ECMP)
+ *           credit | credit+lanes           input-buffered switches and credits, without congestion control; +lanes: four
+ *                                           virtual lanes, flows spread over them */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,13 +170,15 @@ static fab_table_t flows(const char *scene, int hosts)
 int main(int argc, char **argv)
 {
     if (argc < 5) {
-        fprintf(stderr, "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class [THREADS] [RANKS]\n");
+        fprintf(stderr,
+                "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class|credit|credit+lanes [THREADS] [RANKS]\n");
         return 2;
     }
     const char *scene = argv[1], *fabric = argv[4];
     const int k = atoi(argv[2]);
     const int64_t rate_mbps = atoll(argv[3]) * 1000;
     const bool pause = !strncmp(fabric, "pause", 5), own_class = strstr(fabric, "+class") != NULL;
+    const bool credit = !strncmp(fabric, "credit", 6), lanes = strstr(fabric, "+lanes") != NULL;
     fab_problems_t problems;
     fab_problems_clear(&problems);
     const fab_topology_t topology = fat_tree(k, rate_mbps);
@@ -182,11 +186,17 @@ int main(int argc, char **argv)
     const int64_t switch_values[] = {4 * rate_mbps, 16 * rate_mbps}; /* 400 KB and 1600 KB at 100 Gb/s */
     const char *const transport_names[] = {"control_priority"};
     const int64_t transport_values[] = {own_class};
+    const char *const lane_names[] = {"vl_count"};
+    const int64_t lane_values[] = {lanes ? 4 : 1};
     const fab_setting_t settings[] = {
-        {"switch", "ethernet", 2, switch_names, switch_values, 0},
-        {"link", pause ? "pause" : "lossy", 0, NULL, NULL, 0},
-        {"transport", "roce", 1, transport_names, transport_values, 0},
-        {"cc", "dcqcn", 0, NULL, NULL, 0},
+        credit ? (fab_setting_t){.room = "switch", "voq", 1, lane_names, lane_values}
+               : (fab_setting_t){.room = "switch", "ethernet", 2, switch_names, switch_values},
+        {.room = "link",
+         credit  ? "credit"
+         : pause ? "pause"
+                 : "lossy"},
+        {.room = "transport", "roce", 1, transport_names, transport_values},
+        {.room = "cc", credit ? "none" : "dcqcn"},
     };
     fab_model_t *model = NULL;
     fab_program_t *program = NULL;
@@ -199,7 +209,11 @@ int main(int argc, char **argv)
         place[i] = i;
     const double m1 = cpu_s(CLOCK_PROCESS_CPUTIME_ID);
     if (!code) {
-        const fab_table_t table = !strcmp(scene, "ring") ? ring(ranks, 1 << 20) : flows(scene, topology.host_count);
+        fab_table_t table = !strcmp(scene, "ring") ? ring(ranks, 1 << 20) : flows(scene, topology.host_count);
+        int8_t *priority = calloc((size_t)table.op_count + 1, 1);
+        for (int64_t i = 0; lanes && i < table.op_count; i++)
+            priority[i] = (int8_t)(i / 2 % 4);
+        table.priority = priority;
         code = fab_program_new(model, &table, place, ranks, NULL, &problems, &program);
     }
     const fab_run_options_t options = {.seed = 1, .threads = argc > 5 ? atoi(argv[5]) : 1};

@@ -68,6 +68,7 @@ void test_coll_domains(void);
 void test_program(void);
 void test_classes(void);
 void test_run(void);
+void test_voq(void);
 void test_threads(void);
 
 #endif

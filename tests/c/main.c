@@ -26,6 +26,7 @@ static const struct {
     {"program", test_program},
     {"classes", test_classes},
     {"run", test_run},
+    {"voq", test_voq},
     {"threads", test_threads},
 };
 
