@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from fabricsim.errors import unknown_name
 from fabricsim.fabrics.parameters import UNITS
 from fabricsim.fabrics.section import Issue, raise_issues, show
+from fabricsim.topology.cabling import SCALE_OUT, SCALE_UP
 from fabricsim.topology.model import Topology, cable_problems
 from fabricsim.topology.spec import MAX_HOSTS, Delay, Rate, TopologySpec
 
@@ -41,6 +42,8 @@ class Links(TopologySpec):
     cables
         Each [node, node, rate, delay]; the rate (``"100Gbps"`` or Mb/s) and the delay (``"1us"`` or ps) can
         be left out where ``rate`` and ``latency`` give them for all. The order is the port order.
+    scale_up_cables
+        The cables of the scale-up network, in the same form; a switch has cables of one network only.
     rate_mbps, latency_ps
         Rate and delay of the cables that do not give their own.
 
@@ -55,6 +58,7 @@ class Links(TopologySpec):
     hosts: Annotated[int, Field(ge=1, le=MAX_HOSTS)] | Names
     switches: Annotated[int, Field(ge=0, le=MAX_HOSTS)] | Names
     cables: Annotated[tuple[Cable, ...], Field(strict=False)]
+    scale_up_cables: Annotated[tuple[Cable, ...], Field(strict=False)] = ()
     rate_mbps: Rate | None = None
     latency_ps: Delay | None = None
 
@@ -68,7 +72,7 @@ class Links(TopologySpec):
             return value
         raise ValueError(f"found {show(value)}, allowed: a number of nodes or a list of different names")
 
-    @field_validator("cables", mode="before")
+    @field_validator("cables", "scale_up_cables", mode="before")
     @classmethod
     def _read_cables(cls, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -103,21 +107,24 @@ class Links(TopologySpec):
         for i, name in enumerate(hosts + switches):
             if ids.setdefault(name, i) != i:
                 issues.append((("switches",), f"found {name!r}, which names a host too", name))
-        ends = np.zeros((len(self.cables), 2), np.int32)
-        numbers = np.zeros((len(self.cables), 2), np.int64)
-        for i, (a, b, rate, delay) in enumerate(self.cables):
+        cables = self.cables + self.scale_up_cables
+        places = [("cables", i) for i in range(len(self.cables))]
+        places += [("scale_up_cables", i) for i in range(len(self.scale_up_cables))]
+        ends = np.zeros((len(cables), 2), np.int32)
+        numbers = np.zeros((len(cables), 2), np.int64)
+        for i, (a, b, rate, delay) in enumerate(cables):
             for side, name in enumerate((a, b)):
                 if name in ids:
                     ends[i, side] = ids[name]
                 else:
                     near = list(ids) if len(ids) <= 50 else [n for n in ids if n[:1] == name[:1]][:50]
-                    issues.append((("cables", i), unknown_name("node", name, near), name))
+                    issues.append((places[i], unknown_name("node", name, near), name))
             given = (rate, self.rate_mbps, "rate"), (delay, self.latency_ps, "latency")
             for side, (own, common, key) in enumerate(given):
                 number = own if own is not None else common
                 if number is None:
                     text = f"cable {i} ({a} - {b}) has no {key}; allowed: its own, or {key} for all cables"
-                    issues.append((("cables", i), text, None))
+                    issues.append((places[i], text, None))
                 else:
                     numbers[i, side] = number
         raise_issues("Links", issues)
@@ -131,11 +138,12 @@ class Links(TopologySpec):
             "cable_delay_ps": numbers[:, 1].copy(),
             "node_latency_ps": self.node_latency_ps(len(hosts), len(switches)),
             "node_names": hosts + switches,
+            "cable_network": np.repeat(
+                np.array([SCALE_OUT, SCALE_UP], np.int8), [len(self.cables), len(self.scale_up_cables)]
+            ),
         }
         faults = cable_problems(unchecked(**arrays))
-        raise_issues(
-            "Links", [(("cables",) if i is None else ("cables", i), text, None) for i, text in faults]
-        )
+        raise_issues("Links", [(("cables",) if i is None else places[i], text, None) for i, text in faults])
         return arrays
 
     def build(self) -> Topology:

@@ -203,6 +203,18 @@ def test_links_faults_name_the_cable(cables, more, message):
     assert message in str(caught.value)
 
 
+def test_links_of_two_networks():
+    up = [["h0", "s1", "450GB/s", "100ns"], ["h1", "s1", "450GB/s", "100ns"]]
+    t = links(GOOD, switches=2, scale_up_cables=up).build()
+    assert t.cable_network.tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValidationError) as caught:
+        links(GOOD, switches=2, scale_up_cables=[*up, ["h1", "s9", "1Gbps", "1us"]])
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("scale_up_cables", 2) and "unknown node 's9'" in error["msg"]
+    with pytest.raises(ValidationError, match="switch s0 has cables of both networks"):
+        links(GOOD[:1], scale_up_cables=[["h1", "s0", "1Gbps", "1us"]])
+
+
 def test_two_faulty_cables_are_told_together():
     with pytest.raises(ValidationError) as caught:
         links([["h0", "s0", "1Gbps", "0us"], ["h1", "s0", "fast", "1us"]])
