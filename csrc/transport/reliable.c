@@ -266,6 +266,8 @@ static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *
             set_blocked(self, host, true, now_ps);
         host->wake_ps = unblocked_ps(self, host);
     }
+    if (host->blocked && !waiting)
+        set_blocked(self, host, false, now_ps);
     if (!ready)
         return;
     if (host->blocked)
@@ -354,6 +356,8 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
         finish_messages(self, worker, host_index, tx, una, now_ps);
     if (!tx->in_line)
         schedule(self, worker, host, qpn, now_ps);
+    else if (FAB_UNLIKELY(host->blocked)) /* what is next may weigh less now */
+        host->wake_ps = fab_min_i64(host->wake_ps, fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps));
 }
 
 FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,

@@ -1,6 +1,6 @@
 """``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle.
 
-``c7`` is the world of seed 7 with several data classes.
+``c7`` is the world of seed 7 with several data classes, ``v7`` the one with credits and virtual lanes.
 """
 
 import sys
@@ -8,11 +8,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from oracle.generate import class_world, random_world
+from oracle.generate import class_world, credit_world, random_world
 from oracle.world import compare
 
 for text in sys.argv[1:]:
-    world = class_world(int(text[1:])) if text.startswith("c") else random_world(int(text))
+    make = {"c": class_world, "v": credit_world}.get(text[0], random_world)
+    world = make(int(text.lstrip("cv")))
     print(
         f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
     )

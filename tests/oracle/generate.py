@@ -85,6 +85,46 @@ def class_world(seed: int, *, lossless: bool = False) -> World:
     return world
 
 
+def credit_world(seed: int) -> World:
+    """Return the world of a seed on InfiniBand-like links: credits, virtual lanes, little buffers."""
+    world = random_world(seed)
+    rng = random.Random(seed * 2 + 1)
+    transport = world.settings["transport"][1]
+    transport["control_priority"] = 0
+    frame = transport["mtu_bytes"] + transport["header_bytes"] + transport["first_header_bytes"]
+    lanes = rng.choice([1, 1, 2, 3, 4])
+    world.settings["transport"] = (rng.choice(["rc", "roce"]), transport)
+    block = rng.choice([64, 64, 16, 256])
+    world.settings["link"] = (
+        "credit",
+        {
+            "vl_buffer_bytes": rng.choice([0, 0, frame + block, 2 * frame + block, 5 * frame + block]),
+            "credit_block_bytes": block,
+            "credit_delay_ps": rng.choice([0, 0, 100 * NS, 777]),
+        },
+    )
+    switch = {
+        "vl_count": lanes,
+        "vl_high_mask": rng.choice([0, 1, 2, 5, 15]),
+        "vl_high_limit": rng.choice([255, 0, 1, 3]),
+        "input_queue": rng.choice([0, 0, 0, 1]),
+        "fecn_threshold": rng.choice([0, 15, 8]),
+        "fecn_marking_rate": rng.choice([0, 0, 3]),
+        "fecn_packet_size": rng.choice([0, 0, 8]),
+        "fecn_victim_mask": rng.choice([0, 1]),
+    }
+    for lane in range(4):
+        switch[f"vl{lane}_weight"] = rng.choice([1, 16, 64, 255])
+    world.settings["switch"] = ("voq", switch)
+    if rng.random() < 0.4:  # nothing but bursts
+        world.rows, hosts = [], len(world.rank_host)
+        for _ in range(rng.randint(2, 8)):
+            _add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
+    for made in world.rows:
+        made["priority"] = rng.randrange(lanes)
+    return world
+
+
 # ---- topology
 
 

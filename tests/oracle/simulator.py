@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .classes import ClassHost, ClassLink, ClassSwitch
+from .credits import CreditHost, CreditLink, VoqSwitch
 from .dcqcn import Dcqcn, LineRate
 from .fabric import PAUSE, Link, Packet, Switch
 from .host import PSN_MASK, GaveUpError, Host
@@ -42,10 +43,7 @@ class Simulator:
         self.gave_up_ps: int | None = None
         self._heap: list[tuple[Any, ...]] = []
         self._pushed = self._foreground = 0
-        several = self.param["switch"]["data_class_count"] > 1
-        make_host, make_switch, make_link = (
-            (ClassHost, ClassSwitch, ClassLink) if several else (Host, Switch, Link)
-        )
+        make_host, make_switch, make_link = self._kinds(world)
         self.hosts = [make_host(self, n) for n in range(world.n_hosts)]
         self.nodes: list[Any] = [*self.hosts, *(make_switch(self, n) for n in self.network.switches)]
         self.links: list[Link] = []
@@ -65,6 +63,14 @@ class Simulator:
         controller = {"none": LineRate, "dcqcn": Dcqcn}[world.chosen("cc")]
         for c in self.program.connections.values():
             c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
+
+    def _kinds(self, world: World) -> tuple[Any, Any, Any]:
+        """Return what hosts, switches and links are made of."""
+        if world.chosen("switch") == "voq":
+            return CreditHost, VoqSwitch, CreditLink
+        if self.param["switch"]["data_class_count"] > 1:
+            return ClassHost, ClassSwitch, ClassLink
+        return Host, Switch, Link
 
     def at(
         self,

@@ -11,7 +11,8 @@ from collections import Counter
 import pytest
 from scenes import SCENES
 
-from oracle.generate import class_world, random_world
+from fabricsim.errors import ConfigError
+from oracle.generate import class_world, credit_world, random_world
 from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
 
@@ -44,6 +45,17 @@ def test_same_trail_of_classes(batch: int) -> None:
         except TooLongError:
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle c{seed})", *difference])
+
+
+@pytest.mark.parametrize("batch", range(max(1, BATCHES * 3 // 8)))
+def test_same_trail_of_credits(batch: int) -> None:
+    """Worlds with credits and virtual output queues; those whose routes wait in a circle are refused."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        try:
+            difference, _ = compare(credit_world(seed), MOST_EVENTS, **options(seed))
+        except (TooLongError, ConfigError):
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle v{seed})", *difference])
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -110,4 +122,30 @@ def test_the_class_worlds_make_trouble() -> None:
     wanted = {f"classes {n}" for n in (2, 3, 4)} | {"round robin 0", "round robin 1"}
     wanted |= {"cut-through 0", "cut-through 1", "lossless beside lossy", "pauses of a higher class"}
     wanted |= {"pfc_pauses", "drops", "ecn_marks", "cnps", "naks", "timeouts", "duplicates"}
+    assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
+
+
+def test_the_credit_worlds_make_trouble() -> None:
+    """Every lane and turn, both kinds of inputs, waits for credits, marks, and loops that are refused."""
+    seen: Counter[str] = Counter()
+    for seed in range(200):
+        world = credit_world(seed)
+        switch = world.params("switch")
+        try:
+            run = world.run()
+        except ConfigError:
+            seen["loops"] += 1
+            continue
+        seen[f"lanes {switch['vl_count']}"] += 1
+        seen[f"input queue {switch['input_queue']}"] += 1
+        seen["held"] += len({cable.rate_mbps for cable in world.cables}) > 1
+        try:
+            run.step()
+        except Exception as error:
+            seen[type(error).__name__] += 1
+        seen["waits for credits"] += bool(run.links()["pauses"].any())
+        seen.update({name for name, n in run.counters().items() if n > 0})
+        assert run.counters()["drops"] == 0
+    wanted = {f"lanes {n}" for n in (1, 2, 3, 4)} | {"input queue 0", "input queue 1", "held"}
+    wanted |= {"waits for credits", "ecn_marks", "cnps", "timeouts", "duplicates"}
     assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
