@@ -9,8 +9,8 @@ const fab_route_ops_t *const fab_list_routes[] = {&fab_route_ecmp,
                                                   &fab_route_updown,
                                                   &fab_route_torus,
                                                   NULL};
-const fab_transport_ops_t *const fab_list_transports[] = {&fab_transport_roce, &fab_transport_rc,
-                                                          &fab_transport_scale_up, &fab_transport_ici, NULL};
+const fab_transport_ops_t *const fab_list_transports[] = {
+    &fab_transport_roce, &fab_transport_rc, &fab_transport_scale_up, &fab_transport_ici, &fab_transport_srd, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none,  &fab_cc_dcqcn, &fab_cc_hpcc,   &fab_cc_timely,
                                                     &fab_cc_swift, &fab_cc_ib_cc, &fab_cc_srd_cc, NULL};
 
@@ -34,6 +34,7 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_transport_rc.impl,
     &fab_transport_scale_up.impl,
     &fab_transport_ici.impl,
+    &fab_transport_srd.impl,
     &fab_cc_none.impl,
     &fab_cc_dcqcn.impl,
     &fab_cc_hpcc.impl,

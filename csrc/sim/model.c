@@ -104,6 +104,8 @@ static void configure(fab_network_t *self, uint32_t network, const fab_setting_t
         fab_link_credit_config(v, &sw->link);
         if (!sw->always_cut_through)
             fab_problems_add(problems, "link.credit: needs input buffers: choose switch.voq");
+        if (!self->transport_ops->takes_credits)
+            fab_problems_add(problems, "link.credit: transport.%s cannot send over credits", transport_name);
     } else {
         fab_param_resolve("link", "lossy", fab_link_lossy.params, settings, n, v, problems);
     }

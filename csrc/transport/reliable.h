@@ -101,7 +101,7 @@ int64_t fab_reliable_memory_bytes(const fab_transport_t *self);
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest);
 
 #define FAB_RELIABLE_OPS                                                                                               \
-    .configure = fab_reliable_configure, .new = fab_reliable_new, .free = fab_reliable_free,                           \
+    .takes_credits = true, .configure = fab_reliable_configure, .new = fab_reliable_new, .free = fab_reliable_free,    \
     .set_user = fab_reliable_set_user, .next_ps = fab_reliable_next_ps, .turn = fab_reliable_turn,                     \
     .visit = fab_reliable_visit, .post = fab_reliable_post, .set_timer = fab_reliable_set_timer,                       \
     .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest

@@ -58,6 +58,7 @@ typedef struct fab_transport fab_transport_t; /* the state of all hosts in one n
 
 typedef struct {
     fab_impl_t impl;
+    bool takes_credits; /* it may send over links with credits */
     /* The largest frame, and whether acknowledgements have a class of their own. */
     void (*configure)(const int64_t *values, fab_transport_config_t *config_out);
     fab_transport_t *(*new)(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
@@ -78,6 +79,7 @@ typedef struct {
     uint64_t (*digest)(const fab_transport_t *self, uint64_t digest);
 } fab_transport_ops_t;
 
-extern const fab_transport_ops_t fab_transport_roce, fab_transport_rc, fab_transport_scale_up, fab_transport_ici;
+extern const fab_transport_ops_t fab_transport_roce, fab_transport_rc, fab_transport_scale_up, fab_transport_ici,
+    fab_transport_srd;
 
 #endif
