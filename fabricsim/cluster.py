@@ -42,7 +42,7 @@ from fabricsim.fabrics.section import Issue, Section, raise_issues, show
 from fabricsim.fabrics.toml import write_toml
 from fabricsim.platforms import list_platforms
 from fabricsim.topology import KINDS, Topology, TopologySpec
-from fabricsim.topology.cabling import SCALE_UP
+from fabricsim.topology.cabling import SCALE_OUT, SCALE_UP
 from fabricsim.units import format_bytes
 
 __all__ = ["Cluster", "list_platforms"]
@@ -214,7 +214,7 @@ class Cluster(Section):
 
         Those of the scale-up network have its number, 1, as a fourth item.
         """
-        models: list[Setting] = [(s.room, s.model, self._values(s)) for s in self._model_sections()]
+        models: list[Setting] = [(s.room, s.model, self._values(s)) for s in self._scale_out_sections()]
         models += [(s.room, s.model, s.resolved(), SCALE_UP) for s in self._scale_up_sections().values()]
         return models + self.collectives.settings()
 
@@ -225,6 +225,10 @@ class Cluster(Section):
             shape = self.topology_spec.route_parameters()
             values |= {k: v for k, v in shape.items() if k in values and k not in section.params}
         return values
+
+    def _scale_out_sections(self) -> list[ModelSection]:
+        """Return the sections of the scale-out network, none when the topology has no such network."""
+        return self._model_sections() if SCALE_OUT in self.topology().networks else []
 
     def _scale_up_sections(self) -> dict[str, ModelSection]:
         """Return the sections of the scale-up network, none when the topology has no such network."""
@@ -288,7 +292,7 @@ class Cluster(Section):
         if self.description:
             rows.append(("description", self.description))
         rows += [(f"topology: {what}", value) for what, value in self.topology().describe()]
-        sections = {s.section: s for s in self._model_sections()}
+        sections = {s.section: s for s in self._scale_out_sections()}
         sections |= {f"scale_up.{name}": s for name, s in self._scale_up_sections().items()}
         for label, section in sections.items():
             rows.append((label, section.model))
@@ -320,9 +324,10 @@ class Cluster(Section):
     def __repr__(self) -> str:
         t = self.topology()
         shown = ("switch", "link", "transport", "congestion_control")
-        models = ", ".join(getattr(self, name).model for name in shown)
+        models = ", ".join(s.model for s in self._scale_out_sections() if s.section in shown)
         if above := self._scale_up_sections():
-            models += f"; scale-up {', '.join(above[name].model for name in shown[:3])}"
+            text = f"scale-up {', '.join(above[name].model for name in shown[:3])}"
+            models = f"{models}; {text}" if models else text
         return f"<Cluster {self.name}: {t.kind}, {t.n_rank_hosts} hosts, {t.n_switches} switches, {models}>"
 
     __str__ = __repr__

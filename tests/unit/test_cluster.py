@@ -210,12 +210,15 @@ def test_a_file_extends_a_preset_and_is_named_after_itself(tmp_path):
 
 
 def test_a_file_extends_another_file(tmp_path):
-    write(tmp_path, "base.toml", 'extends = "v100-8"\n[topology]\nhosts = 6\n')
+    write(tmp_path, "base.toml", 'extends = "v100-8"\n[topology]\ngpus_per_node = 6\n')
     (tmp_path / "sub").mkdir()
-    path = write(tmp_path / "sub", "top.toml", 'extends = "../base.toml"\n[switch]\necn = true\n')
+    path = write(tmp_path / "sub", "top.toml", 'extends = "../base.toml"\n[scale_up.switch]\nvl_count = 2\n')
     cluster = Cluster.load(path)
     assert cluster.topology().n_hosts == 6
-    assert setting(cluster, "switch")["ecn"] == 1
+    # There is no scale-out network, and no setting for it.
+    (values,) = [rest for room, *rest in cluster.settings() if room == "switch"]
+    assert values[1]["vl_count"] == 2 and values[2] == 1
+    assert repr(cluster) == "<Cluster top: nodes, 6 hosts, 1 switches, scale-up voq, credit, scale_up>"
 
 
 def test_a_circle_is_an_error(tmp_path):
