@@ -86,7 +86,7 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
 static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context)
 {
     (void)to;
-    carry(context, range(c, step), c->kind == FAB_OP_REDUCE);
+    carry(context, range(c, step), c->kind == FAB_OP_REDUCE ? FAB_COLL_ADDED : FAB_COLL_KEPT);
 }
 
 const fab_coll_ops_t fab_coll_chain = {

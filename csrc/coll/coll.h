@@ -72,9 +72,12 @@ typedef struct {
     int64_t offset, bytes;
 } fab_coll_range_t;
 
-/* What carries() calls for every range of a message: `adds` if the receiver adds it to what it has, else it keeps it. In
- * an all_to_all the offset is sender * count + receiver. */
-typedef void fab_coll_carry_t(void *context, fab_coll_range_t range, bool adds);
+/* What becomes of bytes that arrive: they take the place of what is there, are added to it, or are added and no longer at
+ * the sender, who gets them back in a sum. */
+typedef enum { FAB_COLL_KEPT, FAB_COLL_ADDED, FAB_COLL_HANDED_OVER } fab_coll_use_t;
+
+/* What carries() calls for every range of a message. In an all_to_all the offset is sender * count + receiver. */
+typedef void fab_coll_carry_t(void *context, fab_coll_range_t range, fab_coll_use_t use);
 
 /* Which reducers an algorithm uses: none, those of each scale-up domain (one tree a domain), or one tree over all ranks,
  * which lies in the domain if they share one and in the scale-out fabric else. */

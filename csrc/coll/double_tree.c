@@ -156,7 +156,7 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
     (void)to;
     const uint32_t from = step & ((1u << FROM_BITS) - 1), number = step >> FROM_BITS;
     carry(context, range(c, number / TREES % channels(c), number % TREES, number / TREES / channels(c)),
-          from != PARENT);
+          from == PARENT ? FAB_COLL_KEPT : FAB_COLL_ADDED);
 }
 
 const fab_coll_ops_t fab_coll_double_tree = {

@@ -149,7 +149,7 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
     fab_coll_range_t ranges[2];
     const uint32_t count = message(c, step, &to, ranges);
     for (uint32_t i = 0; i < count; i++)
-        carry(context, ranges[i], halves(c) && step <= r.levels);
+        carry(context, ranges[i], halves(c) && step <= r.levels ? FAB_COLL_ADDED : FAB_COLL_KEPT);
 }
 
 const fab_coll_ops_t fab_coll_halving_doubling = {

@@ -155,11 +155,12 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
     const uint32_t kind = step & ((1u << KIND_BITS) - 1), index = (step >> KIND_BITS) / slices(c);
     const uint32_t slice = (step >> KIND_BITS) % slices(c);
     if (kind == RING)
-        carry(context, part(c, slice, local(c), part_of_step(c, index)), index < domains(c) - 1);
+        carry(context, part(c, slice, local(c), part_of_step(c, index)),
+              index < domains(c) - 1 ? FAB_COLL_ADDED : FAB_COLL_KEPT);
     else if (kind == GIVE)
-        carry(context, part(c, slice, local(c), index), false);
+        carry(context, part(c, slice, local(c), index), FAB_COLL_KEPT);
     for (uint32_t of = 0; kind == REDUCE && of < domains(c); of++)
-        carry(context, part(c, slice, to % fab_coll_locals(c), of), true);
+        carry(context, part(c, slice, to % fab_coll_locals(c), of), FAB_COLL_ADDED);
 }
 
 const fab_coll_ops_t fab_coll_hierarchical = {

@@ -15,7 +15,9 @@
     X(hierarchical)                                                                                                    \
     X(pxn)                                                                                                             \
     X(torus)                                                                                                           \
-    X(pat)
+    X(pat)                                                                                                             \
+    X(in_network)                                                                                                      \
+    X(nvls_tree)
 
 #define FAB_COLL_DECLARE(name) extern const fab_coll_ops_t fab_coll_##name;
 FAB_COLL_LIST(FAB_COLL_DECLARE)

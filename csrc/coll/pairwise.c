@@ -60,10 +60,10 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
     (void)step;
     if (c->kind == FAB_OP_ALL_TO_ALL)
         carry(context, (fab_coll_range_t){(int64_t)c->position * c->count + to, fab_coll_between(c, c->position, to)},
-              false);
+              FAB_COLL_KEPT);
     else
         carry(context, fab_coll_own(c, c->kind == FAB_OP_ALL_GATHER ? c->position : to),
-              c->kind == FAB_OP_REDUCE_SCATTER);
+              c->kind == FAB_OP_REDUCE_SCATTER ? FAB_COLL_ADDED : FAB_COLL_KEPT);
 }
 
 const fab_coll_ops_t fab_coll_pairwise = {

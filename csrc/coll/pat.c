@@ -91,13 +91,14 @@ static void ranges(const fab_coll_t *c, const plan_t *p, uint32_t level, uint32_
     const uint32_t y = (c->position + (gathers(c) ? 0 : c->count - (1u << level))) % c->count;
     for (uint32_t j = first; j < first + p->group && j < parts(c, level); j++) {
         const uint32_t whose = (y + c->count - j * (2u << level)) % c->count;
-        carry(context, fab_coll_cut(fab_coll_own(c, whose), p->pieces, piece), !gathers(c));
+        carry(context, fab_coll_cut(fab_coll_own(c, whose), p->pieces, piece),
+              gathers(c) ? FAB_COLL_KEPT : FAB_COLL_ADDED);
     }
 }
 
-static void add_up(void *context, fab_coll_range_t range, bool adds)
+static void add_up(void *context, fab_coll_range_t range, fab_coll_use_t use)
 {
-    (void)adds;
+    (void)use;
     *(int64_t *)context += range.bytes;
 }
 

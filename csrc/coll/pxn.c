@@ -122,7 +122,7 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
         const uint32_t from = c->position / locals * locals + i, final = collects ? target(c, turn, to) : to;
         if (!collects || from == c->position)
             carry(context, (fab_coll_range_t){(int64_t)from * c->count + final, fab_coll_between(c, from, final)},
-                  false);
+                  FAB_COLL_KEPT);
     }
 }
 

@@ -86,7 +86,7 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
 {
     (void)to;
     const message_t m = message(c, step);
-    carry(context, range(c, m), c->kind != FAB_OP_ALL_GATHER && m.step < c->count - 1);
+    carry(context, range(c, m), c->kind != FAB_OP_ALL_GATHER && m.step < c->count - 1 ? FAB_COLL_ADDED : FAB_COLL_KEPT);
 }
 
 const fab_coll_ops_t fab_coll_ring = {

@@ -102,6 +102,7 @@ static void ranges(const fab_coll_t *c, const shape_t *s, const phase_t *p, uint
     uint32_t from[DIMENSIONS_MOST] = {0}, count[DIMENSIONS_MOST] = {1, 1, 1};
     for (uint32_t d = 0; d < s->dimensions; d++)
         count[d] = s->size[d];
+    const fab_coll_use_t use = p->gathers ? FAB_COLL_KEPT : FAB_COLL_ADDED;
     fab_coll_range_t range = fab_coll_cut(fab_coll_all(c), channels(s), p->channel);
     for (uint32_t turn = 0; turn <= turns; turn++) {
         const uint32_t d = (p->channel / 2 + turn) % s->dimensions;
@@ -110,20 +111,20 @@ static void ranges(const fab_coll_t *c, const shape_t *s, const phase_t *p, uint
         range = fab_coll_cut(range, s->size[d], from[d]);
     }
     if (c->kind == FAB_OP_ALL_REDUCE) {
-        carry(context, range, !p->gathers);
+        carry(context, range, use);
         return;
     }
     for (uint32_t i = 0; i < count[0] * count[1] * count[2]; i++) {
         const uint32_t a = from[0] + i % count[0], b = from[1] + i / count[0] % count[1];
         const uint32_t position =
             a * s->stride[0] + b * s->stride[1] + (from[2] + i / count[0] / count[1]) * s->stride[2];
-        carry(context, fab_coll_cut(fab_coll_own(c, position), channels(s), p->channel), !p->gathers);
+        carry(context, fab_coll_cut(fab_coll_own(c, position), channels(s), p->channel), use);
     }
 }
 
-static void add_up(void *context, fab_coll_range_t range, bool adds)
+static void add_up(void *context, fab_coll_range_t range, fab_coll_use_t use)
 {
-    (void)adds;
+    (void)use;
     *(int64_t *)context += range.bytes;
 }
 

@@ -96,7 +96,8 @@ static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_ca
 {
     (void)to;
     const uint32_t from = step & ((1u << FROM_BITS) - 1);
-    carry(context, fab_coll_cut(fab_coll_all(c), pieces(c), step >> FROM_BITS), from != FROM_PARENT);
+    carry(context, fab_coll_cut(fab_coll_all(c), pieces(c), step >> FROM_BITS),
+          from == FROM_PARENT ? FAB_COLL_KEPT : FAB_COLL_ADDED);
 }
 
 const fab_coll_ops_t fab_coll_tree = {

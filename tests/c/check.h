@@ -65,6 +65,7 @@ void test_cc_hpcc(void);
 void test_cc_ib(void);
 void test_coll(void);
 void test_coll_domains(void);
+void test_coll_network(void);
 void test_program(void);
 void test_classes(void);
 void test_run(void);

@@ -58,7 +58,7 @@ typedef struct {
     bool arrives;
 } cargo_t;
 
-static void move_range(void *context, fab_coll_range_t range, bool adds)
+static void move_range(void *context, fab_coll_range_t range, fab_coll_use_t use)
 {
     cargo_t *cargo = context;
     cargo->bytes += range.bytes;
@@ -73,10 +73,12 @@ static void move_range(void *context, fab_coll_range_t range, bool adds)
         if (!cargo->arrives) {
             *carried = data[i];
             nothing += data[i] == 0;
+            if (use == FAB_COLL_HANDED_OVER)
+                data[i] = 0;
             continue;
         }
-        twice += adds && (data[i] & *carried);
-        data[i] = adds ? data[i] | *carried : *carried;
+        twice += use != FAB_COLL_KEPT && (data[i] & *carried);
+        data[i] = use == FAB_COLL_KEPT ? *carried : data[i] | *carried;
     }
     CHECK_EQ(nothing, 0); /* bytes sent that the sender does not have */
     CHECK_EQ(twice, 0);   /* contributions added that were in it */

@@ -8,7 +8,7 @@
 #include "coll/list.h"
 #include "fabricsim.h"
 
-enum { STAGE_POSITIONS = 48, STAGE_QUEUE = 20000, STAGE_EARLY = 8192, STAGE_BYTES_MOST = 3000 };
+enum { STAGE_POSITIONS = 52, STAGE_QUEUE = 20000, STAGE_EARLY = 8192, STAGE_BYTES_MOST = 3000 };
 
 typedef struct {
     uint32_t from, to, step, channel;

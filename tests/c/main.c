@@ -23,6 +23,7 @@ static const struct {
     {"cc_ib", test_cc_ib},
     {"coll", test_coll},
     {"coll_domains", test_coll_domains},
+    {"coll_network", test_coll_network},
     {"program", test_program},
     {"classes", test_classes},
     {"run", test_run},

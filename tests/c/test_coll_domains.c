@@ -12,7 +12,7 @@ static const shape_t shapes[] = {{1, 1}, {1, 4}, {2, 1}, {2, 2}, {3, 1}, {2, 4},
                                  {3, 3}, {4, 2}, {5, 4}, {7, 1}, {6, 3}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-static const int64_t sizes[] = {0, 7, 600, 2011};
+static const int64_t sizes[] = {0, 7, 1201};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static fab_coll_t coll_of(int32_t kind, shape_t shape, int64_t bytes, const int64_t *values)
@@ -216,7 +216,7 @@ void test_coll_domains(void)
 {
     for (int i = 0; i < SHAPES; i++)
         for (int s = 0; s < SIZES; s++)
-            for (uint64_t seed = 5 * (uint64_t)i + 1; seed < 5 * (uint64_t)i + 4; seed++) {
+            for (uint64_t seed = 5 * (uint64_t)i + 1; seed < 5 * (uint64_t)i + 3; seed++) {
                 rings(shapes[i], sizes[s], seed);
                 double_trees(shapes[i], sizes[s], seed);
                 hierarchies(shapes[i], sizes[s], seed);
@@ -224,7 +224,7 @@ void test_coll_domains(void)
             }
     rings_use_all_rails();
     double_trees_share_the_load();
-    for (uint32_t n = 1; n <= 33; n++)
+    for (uint32_t n = 1; n <= 33; n += n < 18 ? 1 : 5)
         for (int s = 0; s < SIZES; s++) {
             halvings(n, sizes[s], n);
             aggregated_trees(n, sizes[s], n);
@@ -233,7 +233,7 @@ void test_coll_domains(void)
     const uint32_t shapes_of_tori[][3] = {{2, 2, 2}, {4, 3, 2}, {1, 3, 4}, {5, 1, 3}, {3, 3, 3}, {2, 6, 3}, {1, 1, 5}};
     for (uint32_t i = 0; i < sizeof shapes_of_tori / sizeof *shapes_of_tori; i++)
         for (int s = 0; s < SIZES; s++)
-            for (uint64_t seed = 1; seed < 4; seed++)
+            for (uint64_t seed = 1; seed < 3; seed++)
                 tori(shapes_of_tori[i][0], shapes_of_tori[i][1], shapes_of_tori[i][2], sizes[s], seed);
     tori_use_all_links();
 }
