@@ -267,7 +267,7 @@ class Cluster(Section):
         """
         t = self.topology()
         accelerator = self.accelerator
-        content = {
+        content: dict[str, Any] = {
             "hosts": t.n_hosts,
             "switches": t.n_switches,
             "settings": self.settings(),
@@ -275,6 +275,8 @@ class Cluster(Section):
             "flops_per_s": accelerator.flops_per_s if accelerator else None,
             "mem_bytes_per_s": accelerator.mem_bytes_per_s if accelerator else None,
         }
+        if (told := self.collectives).library != "fixed":
+            content["library"] = [told.library, told.nccl.model_dump()]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
         if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
             assert t.cable_network is not None
@@ -298,6 +300,9 @@ class Cluster(Section):
             rows.append((label, section.model))
             values = section.resolved() if label.startswith("scale_up.") else self._values(section)
             rows += _parameter_rows(label, section.room, section.model, values)
+        rows.append(("collectives.library", self.collectives.library))
+        told = self.collectives.nccl.model_dump(exclude_defaults=True)
+        rows += [(f"collectives.nccl.{name}", str(value)) for name, value in told.items()]
         rows += [(f"collectives.{kind}", name) for kind, name in self.algorithms().items()]
         for room, name, values, *_ in self.collectives.settings():
             rows += _parameter_rows(f"collectives.{name}", room, name, values)

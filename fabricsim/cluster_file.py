@@ -228,11 +228,22 @@ def _read(path: Path) -> Layer:
 
 
 def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the path of a topology file absolute: it counts from the folder of the file that names it."""
-    topology = data.get("topology")
-    if isinstance(topology, Mapping) and isinstance(topology.get("path"), str):
-        return {**data, "topology": {**topology, "path": str((folder / topology["path"]).resolve())}}
-    return dict(data)
+    """Make the paths of other files absolute: they count from the folder of the file that names them."""
+    made = dict(data)
+    topology, collectives = data.get("topology"), data.get("collectives")
+    if isinstance(topology, Mapping):
+        made["topology"] = _with_absolute(topology, "path", folder)
+    if isinstance(collectives, Mapping):
+        made["collectives"] = {
+            key: _with_absolute(value, "graph", folder) if isinstance(value, Mapping) else value
+            for key, value in collectives.items()
+        }
+    return made
+
+
+def _with_absolute(table: Mapping[str, Any], key: str, folder: Path) -> Mapping[str, Any]:
+    path = table.get(key)
+    return {**table, key: str((folder / path).resolve())} if isinstance(path, str) and path else table
 
 
 def override_layer(text: str) -> Layer:

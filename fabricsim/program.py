@@ -13,6 +13,7 @@ from fabricsim.errors import InputError
 
 if TYPE_CHECKING:
     from fabricsim.cluster import Cluster
+    from fabricsim.collectives.plan import Plan
     from fabricsim.trace import Trace
 
 __all__ = ["Model", "Program", "build_program", "compile", "table_digest"]
@@ -53,12 +54,16 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A trace compiled on a model: its lowered rows, where its ranks are, and the core's own program."""
+    """A trace compiled on a model: its lowered rows, where its ranks are, and the core's own program.
+
+    ``plan`` is what the collective library chose for each lowered row.
+    """
 
     model: Model
     trace: Trace
     lowered: pa.Table
     rank_host: np.ndarray
+    plan: Plan
     digest: str
     engine: Any = field(repr=False)
 
@@ -121,18 +126,27 @@ def build_program(model: Model, trace: Trace) -> Program:
         When the trace has more ranks than the cluster has places.
     """
     from fabricsim._core import engine
+    from fabricsim.collectives.plan import make_plan
     from fabricsim.trace import lower
 
     if trace.table.num_rows == 0:
         raise InputError(["the trace has no rows; there is nothing to replay"])
-    lowered = lower(trace, model.cluster.accelerator).combine_chunks()
     rank_host = np.asarray(model.cluster.rank_host(trace.n_ranks), dtype=np.int32)
-    core = engine.Program(model.engine, lowered, rank_host=rank_host, algorithms=model.cluster.algorithms())
+    plan = make_plan(model.cluster, lower(trace, model.cluster.accelerator).combine_chunks(), rank_host)
+    lowered = plan.table
+    core = engine.Program(
+        model.engine,
+        lowered,
+        rank_host=rank_host,
+        algorithms=model.cluster.algorithms(),
+        variants=plan.variants,
+    )
     return Program(
         model=model,
         trace=trace,
         lowered=lowered,
         rank_host=rank_host,
+        plan=plan,
         digest=table_digest(lowered),
         engine=core,
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fabricsim.cluster import Cluster
     from fabricsim.trace import Trace
 
-__all__ = ["Progress", "replay"]
+__all__ = ["Progress", "replay", "run_program"]
 
 #: What ``record`` may name.
 RECORDS = ("series",)
@@ -141,6 +141,31 @@ def replay(
 
         trace = read_trace(trace)
     program = build_program(_as_model(cluster), trace)
+    return run_program(
+        program,
+        seed=seed,
+        threads=threads,
+        folder=folder,
+        progress=progress,
+        record=record,
+        series_ps=series_ps,
+        max_time_ps=max_time_ps,
+    )
+
+
+def run_program(
+    program: Program,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+    folder: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    record: Collection[str] = (),
+    series_ps: int | None = None,
+    max_time_ps: int | None = None,
+) -> Result:
+    """Run a compiled program; the parameters are those of ``replay``, ``folder`` is there already."""
+    _check_options(seed, threads, record, series_ps, max_time_ps)
     from fabricsim._core import engine
 
     run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads)

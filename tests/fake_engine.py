@@ -29,8 +29,8 @@ class Model:
 
 
 class Program:
-    def __init__(self, model, table, rank_host, algorithms):
-        self.model, self.algorithms = model, algorithms
+    def __init__(self, model, table, rank_host, algorithms, variants=()):
+        self.model, self.algorithms, self.variants = model, algorithms, variants
         self.rows = pa.table(table).to_pylist()
         self.rank_host = rank_host
         self.n_ops = len(self.rows)

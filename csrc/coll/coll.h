@@ -12,7 +12,14 @@
 enum { FAB_COLL_VALUES_MAX = 16, FAB_COLL_STEP_BITS = 24, FAB_COLL_CHANNELS_MAX = 64 };
 
 /* Every algorithm's table begins with these; the work room applies them. */
-enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_NET_STEP_PS, FAB_COLL_OVERHEAD_PPM, FAB_COLL_OWN };
+enum {
+    FAB_COLL_LAUNCH_PS,
+    FAB_COLL_STEP_PS,
+    FAB_COLL_NET_STEP_PS,
+    FAB_COLL_OVERHEAD_PPM,
+    FAB_COLL_UP_OVERHEAD_PPM,
+    FAB_COLL_OWN
+};
 
 #define FAB_COLL_COMMON_PARAMS                                                                                          \
     {                                                                                                                   \
@@ -33,7 +40,14 @@ enum { FAB_COLL_LAUNCH_PS, FAB_COLL_STEP_PS, FAB_COLL_NET_STEP_PS, FAB_COLL_OVER
          0,                                                                                                             \
          10000000,                                                                                                      \
          "bytes that the protocol sends beside the data",                                                               \
-         "NCCL: LL sends 8 bytes of flags with 8 of data, LL128 8 with 120"}
+         "NCCL: LL sends 8 bytes of flags with 8 of data, LL128 8 with 120"},                                           \
+        {"up_overhead_ppm",                                                                                             \
+         "ppm",                                                                                                         \
+         0,                                                                                                             \
+         0,                                                                                                             \
+         10000000,                                                                                                      \
+         "the same over the scale-up network, beside the protocol's: what stores of a kernel attain of its links",      \
+         ""}
 
 typedef struct {
     uint32_t reducer_count;

@@ -24,10 +24,12 @@ FAB_INLINE int64_t fab_hosts_visit(const fab_hosts_t *self, fab_worker_t *worker
 /* A connection of a host: its network and the host's number of it there. */
 FAB_INLINE uint32_t fab_hosts_connection(uint32_t network, uint32_t qpn) { return network << 16 | qpn; }
 
+FAB_INLINE uint32_t fab_hosts_network(uint32_t connection) { return connection >> 16; }
+
 FAB_INLINE void fab_hosts_post(const fab_hosts_t *self, fab_worker_t *worker, uint32_t host, uint32_t connection,
                                int64_t bytes, fab_cookie_t cookie, int64_t now_ps)
 {
-    const uint32_t network = connection >> 16;
+    const uint32_t network = fab_hosts_network(connection);
     self->ops[network]->post(self->state[network], worker, host, connection & UINT16_MAX, bytes, cookie, now_ps);
 }
 

@@ -104,8 +104,14 @@ typedef struct {
     const fab_op_t *op;
     active_t *active;
     uint32_t host;
-    int64_t now_ps, overhead_ppm;
+    int64_t now_ps;
+    const int64_t *values;
 } sender_t;
+
+static int64_t with_overhead(int64_t bytes, int64_t overhead_ppm)
+{
+    return bytes + (int64_t)((unsigned __int128)bytes * (uint64_t)overhead_ppm / 1000000);
+}
 
 static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32_t step, uint32_t channel)
 {
@@ -119,7 +125,9 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
     }
     const fab_cookie_t cookie = {fab_program_instance_at(program, s->op, to_position), step, s->active->instance};
     s->active->open++;
-    bytes += (int64_t)((unsigned __int128)bytes * (uint64_t)s->overhead_ppm / 1000000);
+    bytes = with_overhead(bytes, s->values[FAB_COLL_OVERHEAD_PPM]);
+    if (fab_hosts_network(connection))
+        bytes = with_overhead(bytes, s->values[FAB_COLL_UP_OVERHEAD_PPM]);
     fab_hosts_post(s->exec->hosts, s->worker, s->host, connection, bytes, cookie, s->now_ps);
 }
 
@@ -184,7 +192,7 @@ static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
     const fab_coll_ops_t *algorithm = self->program->variants[op->variant].ops;
     const fab_coll_t coll = fab_program_coll(self->program, instance);
-    sender_t sender = {self, worker, op, a, host, now_ps, coll.values[FAB_COLL_OVERHEAD_PPM]};
+    sender_t sender = {self, worker, op, a, host, now_ps, coll.values};
     const fab_coll_out_t out = {&sender, coll_send};
     if (what == COLL_START) {
         a->started = true;

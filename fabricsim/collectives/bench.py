@@ -204,9 +204,11 @@ def _measured(
     average: int,
     options: dict[str, Any],
 ) -> Measured:
-    from fabricsim.run import replay
+    from fabricsim.program import build_program
+    from fabricsim.run import run_program
 
-    result = replay(trace, model, **options)
+    program = build_program(model, trace)
+    result = run_program(program, **options)
     time_us = REDUCERS[average](_rank_times(result.ops, warmup, ranks))
     algbw = size_and_count[0] / time_us / 1000 if time_us else 0.0
     return Measured(
@@ -220,6 +222,7 @@ def _measured(
         busbw_gbs=algbw * (1.0 if test.kind == "send" else bus_factor(test.kind, len(ranks))),
         packet_hops=int(result.summary["packet_hops"]),
         digest=str(result.summary["digest"]),
+        choice=program.plan.choice(0),
     )
 
 

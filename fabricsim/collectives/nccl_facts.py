@@ -192,6 +192,9 @@ SLICE_LEAST = 32
 #: Chunks of LL in bytes of data (512 threads, 8 lines of 8 B each), of NVLS, and of messages to the network.
 LL_CHUNK_BYTES, NVLS_CHUNK_BYTES, NET_CHUNK_BYTES = 32 << 10, 128 << 10, 128 << 10
 
+#: Messages between two ranks up to this size go by LL (NCCL_P2P_LL_THRESHOLD).
+P2P_LL_BYTES = 16 << 10
+
 #: Bytes that a protocol sends beside the data, parts per million: LL 8 of 16, LL128 8 of 128.
 PROTOCOL_OVERHEAD_PPM: Mapping[Protocol, int] = {
     Protocol.LL: 1_000_000,

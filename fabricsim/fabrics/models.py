@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
 from fabricsim import fabrics
+from fabricsim.collectives.config import LIBRARIES, NcclSettings
 from fabricsim.errors import unknown_name
 from fabricsim.fabrics.parameters import ParameterTable, read_values, unknown_key
-from fabricsim.fabrics.section import Issue, raise_issues, show
+from fabricsim.fabrics.section import Issue, issues_of, raise_issues, show
 
 __all__ = [
     "COLLECTIVE_KINDS",
@@ -184,8 +185,15 @@ class Collectives(BaseModel):
 
     Parameters
     ----------
+    library
+        ``fixed``: the algorithms below. ``nccl``: as NCCL chooses, operation by operation; the algorithms and
+        parameters that are given hold for their kinds all the same.
+    nccl
+        Table ``[collectives.nccl]``, what NCCL is told.
     algorithms
         Algorithm by kind, only those that were chosen: ``all_reduce = "ring"``. Do not change.
+    graphs
+        File of a user's own algorithm by kind: ``all_reduce = {graph = "file.json"}``. Do not change.
     params
         Parameters by algorithm: ``[collectives.ring]`` with its keys. Do not change.
     """
@@ -194,7 +202,10 @@ class Collectives(BaseModel):
 
     room: ClassVar[str] = "coll"
 
+    library: str
+    nccl: NcclSettings
     algorithms: dict[str, str]
+    graphs: dict[str, str]
     params: dict[str, dict[str, int]]
 
     @model_validator(mode="before")
@@ -206,23 +217,22 @@ class Collectives(BaseModel):
             raise_issues(cls.__name__, [((), f"found {show(data)}, allowed: a table", data)])
         table = fabrics.parameter_table()
         known = table.implementations.get(cls.room, ())
-        algorithms: dict[str, str] = {}
+        chosen: dict[str, dict[str, str]] = {"algorithm": {}, "graph": {}}
         params: dict[str, dict[str, int]] = {}
         issues: list[Issue] = []
+        library, nccl = data.get("library", LIBRARIES[0]), None
+        if library not in LIBRARIES:
+            text = unknown_name("library", library if isinstance(library, str) else show(library), LIBRARIES)
+            issues.append((("library",), text, library))
+        try:
+            nccl = NcclSettings.model_validate(data.get("nccl", {}))
+        except ValidationError as error:
+            issues += [(("nccl", *loc), message, found) for loc, message, found in issues_of(error)]
         for key, value in data.items():
             if key in COLLECTIVE_KINDS:
-                loc, name, extra = _chosen(str(key), value)
-                issues += extra
-                if not isinstance(name, str):
-                    text = f"found {show(name)}, allowed: one of {', '.join(known)}"
-                    issues.append((loc, text, name))
-                elif name not in known:
-                    issues.append((loc, unknown_name("algorithm", name, known), name))
-                elif name not in table.collectives.get(key, known):
-                    able = ", ".join(table.collectives[key])
-                    issues.append((loc, f"found {name!r}, which does no {key}; allowed: {able}", name))
-                else:
-                    algorithms[key] = name
+                what, name = _chosen(str(key), value, table, issues)
+                if name is not None:
+                    chosen[what][key] = name
             elif key in known:
                 if not isinstance(value, Mapping):
                     issues.append(((key,), f"found {show(value)}, allowed: a table of its parameters", value))
@@ -230,15 +240,27 @@ class Collectives(BaseModel):
                 values, problems = read_values(value, table.of(cls.room, key))
                 issues += [((key, name), message, found) for name, message, found in problems]
                 params[key] = values
-            else:
-                issues.append(((key,), unknown_key(key, [*COLLECTIVE_KINDS, *known]), value))
+            elif key not in ("library", "nccl"):
+                names = ["library", "nccl", *COLLECTIVE_KINDS, *known]
+                issues.append(((key,), unknown_key(key, names), value))
         raise_issues(cls.__name__, issues)
-        ordered = {kind: algorithms[kind] for kind in COLLECTIVE_KINDS if kind in algorithms}
-        return {"algorithms": ordered, "params": {a: params[a] for a in known if params.get(a)}}
+        return {
+            "library": library,
+            "nccl": nccl,
+            "algorithms": _in_order(chosen["algorithm"]),
+            "graphs": _in_order(chosen["graph"]),
+            "params": {a: params[a] for a in known if params.get(a)},
+        }
 
     @model_serializer(mode="plain")
     def _write(self) -> dict[str, Any]:
-        return {**self.algorithms, **{name: dict(values) for name, values in self.params.items()}}
+        graphs = {kind: {"graph": path} for kind, path in self.graphs.items()}
+        params = {name: dict(values) for name, values in self.params.items()}
+        written: dict[str, Any] = {**self.algorithms, **graphs, **params}
+        if self.library != LIBRARIES[0]:
+            written = {"library": self.library, **written}
+        nccl = self.nccl.model_dump(exclude_defaults=True)
+        return {**written, "nccl": nccl} if nccl else written
 
     def chosen(self) -> dict[str, str]:
         """Return the algorithm of every kind: the given ones over the defaults that the core has."""
@@ -255,16 +277,53 @@ class Collectives(BaseModel):
         ]
 
     def __hash__(self) -> int:
-        return hash((tuple(self.algorithms.items()), tuple((k, *v.items()) for k, v in self.params.items())))
+        params = tuple((k, *v.items()) for k, v in self.params.items())
+        return hash((self.library, *self.algorithms.items(), *self.graphs.items(), params))
 
 
-def _chosen(kind: str, value: Any) -> tuple[tuple[str, ...], Any, list[Issue]]:
-    """Read ``"ring"`` or ``{algorithm = "ring"}``: place of the name, the name, what is wrong beside it."""
-    if not isinstance(value, Mapping):
-        return (kind,), value, []
-    extra: list[Issue] = [
-        ((kind, str(key)), unknown_key(str(key), ["algorithm"]), found)
-        for key, found in value.items()
-        if key != "algorithm"
-    ]
-    return (kind, "algorithm"), value.get("algorithm"), extra
+def _in_order(chosen: Mapping[str, str]) -> dict[str, str]:
+    return {kind: chosen[kind] for kind in COLLECTIVE_KINDS if kind in chosen}
+
+
+def _chosen(kind: str, value: Any, table: ParameterTable, issues: list[Issue]) -> tuple[str, str | None]:
+    """Read ``"ring"``, ``{algorithm = "ring"}`` or ``{graph = "file.json"}``.
+
+    Returns
+    -------
+    tuple
+        Which of the two, and the name; None with a problem among the issues.
+    """
+    what = "algorithm"
+    loc: tuple[str, ...] = (kind,)
+    if isinstance(value, Mapping):
+        loc = (kind, "algorithm")
+        allowed = ("algorithm", "graph")
+        issues += [
+            ((kind, str(key)), unknown_key(str(key), allowed), found)
+            for key, found in value.items()
+            if key not in allowed
+        ]
+        if len(value) > 1 and set(value) == set(allowed):
+            issues.append(
+                ((kind, "graph"), "given beside an algorithm, allowed: one of the two", value["graph"])
+            )
+        if "graph" in value:
+            what, loc = "graph", (kind, "graph")
+        value = value.get(what)
+    known = table.implementations.get("coll", ())
+    if what == "graph":
+        if not isinstance(value, str) or not value:
+            issues.append((loc, f"found {show(value)}, allowed: the path of a file", value))
+            return what, None
+        return what, value
+    able = table.collectives.get(kind, known)
+    if not isinstance(value, str):
+        issues.append((loc, f"found {show(value)}, allowed: one of {', '.join(able)}", value))
+    elif value not in known:
+        issues.append((loc, unknown_name("algorithm", value, known), value))
+    elif value not in able:
+        text = f"found {value!r}, which does no {kind}; allowed: {', '.join(able)}"
+        issues.append((loc, text, value))
+    else:
+        return what, value
+    return what, None

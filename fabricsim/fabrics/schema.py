@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fabricsim.collectives.config import LIBRARIES, NcclSettings
 from fabricsim.fabrics.accelerator import Accelerator
 from fabricsim.fabrics.models import COLLECTIVE_KINDS, SCALE_UP_SECTIONS, SECTIONS, ModelSection
 from fabricsim.fabrics.parameters import (
@@ -155,7 +156,10 @@ def _integer(parameter: Parameter) -> Schema:
 
 def _collectives(table: ParameterTable) -> Schema:
     names = list(table.implementations.get("coll", ()))
-    properties: Schema = {}
+    properties: Schema = {
+        "library": {"enum": list(LIBRARIES), "description": "one algorithm a kind, or as NCCL chooses"},
+        "nccl": _section(NcclSettings, "what NCCL is told, and sees"),
+    }
     for kind in COLLECTIVE_KINDS:
         able = list(table.collectives.get(kind, names))
         properties[kind] = {
@@ -166,6 +170,12 @@ def _collectives(table: ParameterTable) -> Schema:
                     "type": "object",
                     "properties": {"algorithm": {"enum": able}},
                     "required": ["algorithm"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "object",
+                    "properties": {"graph": {"type": "string", "description": "a file of sends and recvs"}},
+                    "required": ["graph"],
                     "additionalProperties": False,
                 },
             ],

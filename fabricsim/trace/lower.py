@@ -42,7 +42,7 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
     -------
     pyarrow.Table
         One chunk, no nulls: 0 for missing numbers, -1 for no stream, empty lists. ``bytes`` of an all_to_all
-        with ``splits`` is the greatest total that a rank sends.
+        with ``splits`` is the greatest total that a rank sends. ``variant`` is -1, the algorithm of the kind.
 
     Raises
     ------
@@ -74,6 +74,7 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
         "after": _lists(view, "after"),
         "tag": pa.array(view.flat("tag").values),
         "priority": pa.array(view.flat("priority").values.astype(np.int8)),
+        "variant": pa.array(np.full(view.n, -1, np.int16)),
     }
     return pa.table([columns[name] for name in LOWERED_SCHEMA.names], schema=LOWERED_SCHEMA)
 

@@ -148,6 +148,7 @@ LOWERED_SCHEMA: pa.Schema = pa.schema(
         pa.field("after", pa.list_(pa.int64()), nullable=False),
         pa.field("tag", pa.int64(), nullable=False),
         pa.field("priority", pa.int8(), nullable=False),
+        pa.field("variant", pa.int16(), nullable=False),
     ]
 )
 

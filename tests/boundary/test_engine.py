@@ -151,10 +151,14 @@ def replaced(low, name, values, kind=None):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda low: low.drop_columns(["tag"]), "11 columns, allowed 12 and 13"),
-        (lambda low: low.append_column("more", low["id"]), "column 12: found more"),
+        (lambda low: low.drop_columns(["tag", "id"]), "11 columns, allowed 12 and 13"),
+        (lambda low: low.append_column("more", low["id"]), "14 columns, allowed 12 and 13"),
         (lambda low: low.rename_columns(["x", *low.column_names[1:]]), "column 0: found x"),
-        (lambda low: low.select(low.column_names[::-1]), "column 0: found priority"),
+        (lambda low: low.select(low.column_names[::-1]), "column 0: found variant"),
+        (
+            lambda low: replaced(low, "variant", [0, -1], pa.int16()),
+            "row 0: variant: found 0, allowed -1 to -1",
+        ),
         (lambda low: replaced(low, "id", [0, 1], pa.int32()), "column 0: found id of type i"),
         (lambda low: replaced(low, "bytes", [0.5, 1], pa.float64()), "column 4: found bytes of type g"),
         (lambda low: replaced(low, "kind", ["send", "recv"], pa.string()), "column 1: found kind of type u"),
@@ -521,6 +525,7 @@ def test_random_tables_never_crash():
                 ),
                 pa.array(numbers(0, 2), pa.int64()),
                 pa.array(rng.integers(-1 if wild else 0, 2 if wild else 1, rows), pa.int8()),
+                pa.array(rng.integers(-2, 1, rows) if wild else [-1] * rows, pa.int16()),
             ],
             schema=lower(Trace(FLOW)).schema,
         )

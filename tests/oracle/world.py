@@ -98,6 +98,7 @@ class World:
                 "peer": row["peers"],
                 "bytes": row["size"],
                 "priority": row.get("priority", 0),
+                "variant": row.get("variant", -1),
             }
             for row in self.rows
         ]

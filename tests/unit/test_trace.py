@@ -86,7 +86,7 @@ def test_lowered_columns_have_no_nulls() -> None:
     rows = lowered.to_pylist()
     assert rows[0] == {
         "id": 0, "kind": 0, "ranks": [0, 1, 2], "peer": [], "bytes": 0, "splits": [], "duration_ps": 1000,
-        "delay_ps": 0, "stream": 0, "after": [], "tag": 0, "priority": 0,
+        "delay_ps": 0, "stream": 0, "after": [], "tag": 0, "priority": 0, "variant": -1,
     }  # fmt: skip
     assert rows[2]["kind"] == KINDS.index("send")
     assert (rows[2]["peer"], rows[2]["after"], rows[2]["tag"], rows[2]["stream"]) == ([1], [0], 7, 1)
