@@ -5,7 +5,7 @@
  * A17 (RoCEv2); DCQCN, SIGCOMM 2015 (notification point). A packet is numbered on from the last, whatever the
  * message; the receiver takes packets in their order and names the first missing one in a NAK. With packet
  * spraying it keeps packets that came early (`reorder_count`) instead. */
-#include "transport/reliable_state.h"
+#include "transport/feedback.h"
 
 void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out)
 {
@@ -108,9 +108,11 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     return packet;
 }
 
-FAB_INLINE bool may_send(const fab_tx_t *tx, uint64_t window_packets)
+/* `measures` here and below: self->measures, a constant wherever speed counts. */
+FAB_INLINE bool may_send(const fab_transport_t *self, const fab_tx_t *tx, const bool measures)
 {
-    return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < window_packets;
+    return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < self->window_packets &&
+           (!measures || fab_feedback_window_open(self, tx));
 }
 
 FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn)
@@ -167,10 +169,11 @@ FAB_INLINE void get_in_line(fab_transport_t *self, fab_worker_t *worker, fab_hos
 }
 
 /* The same for one that may have been idle, and wakes the NIC for it. */
-static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+FAB_INLINE void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps,
+                         const bool measures)
 {
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    if (tx->in_line || !may_send(tx, self->window_packets))
+    if (tx->in_line || !may_send(self, tx, measures))
         return;
     const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
     get_in_line(self, worker, host, tx, qpn, free_ps);
@@ -179,22 +182,25 @@ static void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
 }
 
 /* Sends a packet of a connection that is taken out of line, and puts it in line again. */
-FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps,
+                        const bool measures)
 {
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     tx->in_line = false;
-    if (FAB_UNLIKELY(!may_send(tx, self->window_packets)))
+    if (FAB_UNLIKELY(!may_send(self, tx, measures)))
         return;
     const fab_packet_t packet = next_packet(self, tx);
     emit(self, worker, host->out_link, packet, now_ps);
     const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
+    if (measures)
+        fab_feedback_sent(self, worker, tx, tx->next_psn - 1, packet.bytes, now_ps);
     tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
     if (!tx->rto_armed) {
         tx->rto_armed = true;
         tx->progress_ps = now_ps;
         set_timer_at(worker, host, now_ps + self->config->values[RELIABLE_RTO_PS], TIMER_RTO | qpn);
     }
-    if (may_send(tx, self->window_packets))
+    if (may_send(self, tx, measures))
         get_in_line(self, worker, host, tx, qpn, self->fabric->links[host->out_link].busy_ps);
 }
 
@@ -205,7 +211,7 @@ static fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t l
 {
     while (host->ready >> lane & 1) {
         fab_tx_t *tx = &self->tx[host->tx_first + host->ready_first[lane]];
-        if (may_send(tx, self->window_packets))
+        if (may_send(self, tx, self->measures))
             return tx;
         drop_ready(self, host, lane);
         tx->in_line = false;
@@ -283,7 +289,7 @@ static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *
     } else {
         const uint32_t qpn = host->ready_first[lane];
         drop_ready(self, host, lane);
-        send_of(self, worker, host, qpn, now_ps);
+        send_of(self, worker, host, qpn, now_ps, self->measures);
     }
     if (host->control | host->ready)
         host->wake_ps = self->fabric->links[host->out_link].busy_ps;
@@ -292,7 +298,7 @@ static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *
 /* ---- the NIC's turn ------------------------------------------------------------------------------ */
 
 /* The link may be free; sends one packet. */
-static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
+FAB_INLINE void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps, const bool measures)
 {
     const fab_link_t *link = &self->fabric->links[host->out_link];
     if (link->busy_ps > now_ps) { /* an acknowledgement went in between */
@@ -303,20 +309,23 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
         pull_lanes(self, worker, host, now_ps);
         return;
     }
-    send_of(self, worker, host, pop_ready(self, host), now_ps);
+    send_of(self, worker, host, pop_ready(self, host), now_ps, measures);
     host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }
 
 /* ---- what comes in ------------------------------------------------------------------------------ */
 
-static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps)
+static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, bool timeout,
+                    int64_t now_ps)
 {
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     worker->retransmits += (int64_t)(tx->next_psn - tx->una_psn);
     tx->next_psn = tx->una_psn;
     tx->message_at = tx->message_head;
     tx->current = tx->messages[tx->message_at & tx->message_mask];
-    schedule(self, worker, host, qpn, now_ps);
+    if (self->measures)
+        fab_feedback_went_back(self, tx, timeout, now_ps);
+    schedule(self, worker, host, qpn, now_ps, self->measures);
 }
 
 /* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
@@ -340,22 +349,30 @@ static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_
 }
 
 /* Everything before `una` has arrived. */
-FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn,
-                            uint64_t una, int64_t now_ps)
+FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index,
+                            const fab_packet_t *packet, uint64_t una, int64_t now_ps, const bool measures)
 {
     fab_host_t *host = &self->hosts[host_index];
+    const uint32_t qpn = packet->qpn;
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    if (una <= tx->una_psn || una > tx->end_psn)
+    if (una <= tx->una_psn || una > tx->end_psn) {
+        if (measures) {
+            fab_feedback_acked(self, tx, false, packet, now_ps);
+            schedule(self, worker, host, qpn, now_ps, measures);
+        }
         return;
+    }
     tx->una_psn = una;
     if (FAB_UNLIKELY(una > tx->next_psn)) /* it had gone back, in vain */
         tx->next_psn = una;
+    if (measures)
+        fab_feedback_acked(self, tx, true, packet, now_ps);
     tx->progress_ps = now_ps;
     tx->retries = 0;
     if (FAB_UNLIKELY(tx->head_end_psn <= una))
         finish_messages(self, worker, host_index, tx, una, now_ps);
     if (!tx->in_line)
-        schedule(self, worker, host, qpn, now_ps);
+        schedule(self, worker, host, qpn, now_ps, measures);
     else if (FAB_UNLIKELY(host->blocked)) /* what is next may weigh less now */
         host->wake_ps = fab_min_i64(host->wake_ps, fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps));
 }
@@ -430,8 +447,8 @@ static void obey(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, 
         host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
 }
 
-static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
-                    int64_t now_ps)
+FAB_INLINE void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
+                        int64_t now_ps, const bool measures)
 {
     fab_host_t *host = &self->hosts[host_index];
     const uint32_t kind = fab_packet_kind(packet);
@@ -446,9 +463,9 @@ static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_i
     if (kind == FAB_ACK || kind == FAB_NAK) {
         fab_tx_t *tx = &self->tx[host->tx_first + packet.qpn];
         const uint64_t una = fab_psn_unwrap(fab_packet_psn(packet), tx->una_psn);
-        acknowledge(self, worker, host_index, packet.qpn, una, now_ps);
+        acknowledge(self, worker, host_index, &packet, una, now_ps, measures);
         if (kind == FAB_NAK && una == tx->una_psn && tx->next_psn > una)
-            go_back(self, worker, host, packet.qpn, now_ps);
+            go_back(self, worker, host, packet.qpn, false, now_ps);
     } else if (kind == FAB_CNP) {
         self->cc->on_cnp(self->cc_config, &self->tx[host->tx_first + packet.qpn].cc, now_ps);
     } else {
@@ -468,7 +485,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     if ((timer.key & TIMER_KIND_MASK) == TIMER_PACE) {
         tx->in_line = false;
-        schedule(self, worker, host, qpn, now_ps);
+        schedule(self, worker, host, qpn, now_ps, self->measures);
         return;
     }
     const int64_t rto_ps = self->config->values[RELIABLE_RTO_PS];
@@ -486,7 +503,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
         }
         tx->progress_ps = now_ps;
         set_timer_at(worker, host, now_ps + rto_ps, timer.key);
-        go_back(self, worker, host, qpn, now_ps);
+        go_back(self, worker, host, qpn, true, now_ps);
     }
 }
 
@@ -494,8 +511,8 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
 
 /* All of a host's events before until_ps, or the first of them only. At one time: the NIC's departure, then timers by key,
  * then the arrival. Returns when the next event is. One function for both, so that the compiler makes one of it all. */
-static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self, fab_worker_t *worker, uint32_t slot,
-                                                           int64_t until_ps, const bool once)
+FAB_INLINE int64_t run_host_as(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps,
+                               const bool once, const bool measures)
 {
     const uint32_t host_index = self->fabric->net->nodes[slot].index;
     fab_host_t *host = &self->hosts[host_index];
@@ -508,7 +525,7 @@ static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self
         if (host->wake_ps <= other_ps) {
             if (host->wake_ps >= until_ps)
                 return host->wake_ps;
-            pull(self, worker, host, host->wake_ps);
+            pull(self, worker, host, host->wake_ps, measures);
         } else if (other_ps >= until_ps) {
             return other_ps;
         } else if (timer_ps <= arrival_ps) {
@@ -522,20 +539,37 @@ static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self
             if (FAB_UNLIKELY(self->config->credit))
                 fab_credit_return(&self->fabric->credits[in], worker, self->fabric->net, fab_packet_class(*packet),
                                   fab_credit_blocks(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
-            receive(self, worker, host_index, *packet, arrival_ps);
+            receive(self, worker, host_index, *packet, arrival_ps, measures);
         }
     } while (!once);
     return fab_reliable_next_ps(self, slot);
 }
 
+static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self, fab_worker_t *worker, uint32_t slot,
+                                                           int64_t until_ps, const bool once)
+{
+    return run_host_as(self, worker, slot, until_ps, once, false);
+}
+
+/* The same with a controller that measures. */
+static __attribute__((noinline, noclone)) int64_t run_host_measuring(fab_transport_t *self, fab_worker_t *worker,
+                                                                     uint32_t slot, int64_t until_ps, const bool once)
+{
+    return run_host_as(self, worker, slot, until_ps, once, true);
+}
+
 int64_t fab_reliable_visit(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, int64_t until_ps)
 {
-    return run_host(self, worker, slot, until_ps, false);
+    return self->measures ? run_host_measuring(self, worker, slot, until_ps, false)
+                          : run_host(self, worker, slot, until_ps, false);
 }
 
 void fab_reliable_turn(fab_transport_t *self, fab_worker_t *worker, uint32_t slot)
 {
-    run_host(self, worker, slot, FAB_NEVER, true);
+    if (self->measures)
+        run_host_measuring(self, worker, slot, FAB_NEVER, true);
+    else
+        run_host(self, worker, slot, FAB_NEVER, true);
 }
 
 int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
@@ -553,7 +587,7 @@ void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t hos
         worker->error = FAB_E_MEMORY;
         return;
     }
-    schedule(self, worker, host, qpn, now_ps);
+    schedule(self, worker, host, qpn, now_ps, self->measures);
 }
 
 bool fab_reliable_set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)

@@ -1,6 +1,8 @@
 /* Making connections, and the once-a-message half of the transport: queues of messages, cookies, reordering. */
 #include "transport/reliable_state.h"
 
+#include "transport/feedback.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +52,11 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
     }
     memset(self->tx, 0, n * sizeof *self->tx);
     memset(self->rx, 0, n * sizeof *self->rx);
+    self->measures = cc->on_ack || cc->window_bytes || cc->on_loss;
+    if (self->measures && !fab_feedback_init(self)) {
+        fab_reliable_free(self);
+        return NULL;
+    }
     for (uint32_t h = 0; h < net->host_count; h++) {
         const uint32_t in = network < net->network_count ? net->host_link[network][h] : FAB_NONE;
         const uint32_t out = in == FAB_NONE ? FAB_NONE : net->out_link[in];
@@ -72,6 +79,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             tx->message_at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
+            if (self->measures)
+                fab_feedback_renew(self, tx);
             fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(c - connections->tx_first[h]);
@@ -92,6 +101,7 @@ void fab_reliable_free(fab_transport_t *self)
     free(self->tx);
     free(self->rx);
     free(self->first_mail);
+    fab_feedback_free(self);
     free(self);
 }
 
@@ -100,7 +110,8 @@ void fab_reliable_set_user(fab_transport_t *self, fab_user_t user) { self->user 
 int64_t fab_reliable_memory_bytes(const fab_transport_t *self)
 {
     return (int64_t)(self->fabric->net->host_count * sizeof *self->hosts +
-                     self->connections->count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail));
+                     self->connections->count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail +
+                                                 (self->measures ? sizeof *self->feedback + self->cc->more_bytes : 0)));
 }
 
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest)

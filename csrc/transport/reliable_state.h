@@ -94,6 +94,9 @@ struct fab_transport {
     int64_t full_bytes; /* of a full packet on the wire that is not the first of its message */
     bool ordered;       /* links can be paused or overtaken */
     bool spray;
+    bool measures;                 /* the controller hears of acknowledgements or has a window: `feedback` is there */
+    struct fab_feedback *feedback; /* [connection count] beside tx */
+    char *cc_more;                 /* [connection count][more_bytes] of the controller */
 };
 
 /* With credits: queues a control packet in its lane; false without memory. */

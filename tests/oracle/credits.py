@@ -299,12 +299,7 @@ class CreditHost(Host):
         c.in_line = False
         packet = self.next_packet(c)
         out.send(packet, now)
-        pace = c.cc.sent(packet.size, now)
-        c.next_send_ps = now + ((packet.size * pace + 0xFFFF) >> 16)
-        if not c.rto_armed:
-            c.rto_armed, c.progress_ps = True, now
-            self.arm_rto(c, now + self.param["rto_ps"])
-        self.schedule(c, now)
+        self.sent(c, packet, now)
 
     def size_of_next(self, c: Connection) -> int:
         packet = self.next_packet(c)

@@ -1,4 +1,4 @@
-"""DCQCN's reaction point with real timers (Zhu et al., SIGCOMM 2015), and the controller that does nothing.
+"""DCQCN's reaction point with real timers (Zhu et al., SIGCOMM 2015).
 
 At one time: the alpha timer, then a cut that waited, then the increase timer; all before the host's events.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .controllers import Controller, pacing_q16
 from .fabric import CONTROLLER
 
 if TYPE_CHECKING:
@@ -16,33 +17,14 @@ ALPHA_ONE = 1 << 30
 ALPHA, CUT, INCREASE = range(3)
 
 
-def pacing_q16(rate_kbps: int) -> int:
-    """Return picoseconds a byte of a rate, times 2^16."""
-    return ((8_000_000_000 << 16) + rate_kbps // 2) // rate_kbps
-
-
-class LineRate:
-    """No congestion control."""
-
-    wants_cnp = False
-
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
-        self.current = line_kbps
-
-    def sent(self, size: int, now: int) -> int:
-        return pacing_q16(self.current)
-
-    def notified(self, now: int) -> None:
-        pass
-
-
-class Dcqcn:
+class Dcqcn(Controller):
     """The rate of one connection, kb/s."""
 
     wants_cnp = True
 
     def __init__(self, sim: Simulator, line_kbps: int) -> None:
-        self.sim, self.param, self.line = sim, sim.param["cc"], line_kbps
+        super().__init__(sim, line_kbps)
+        self.sim = sim
         self.target = line_kbps
         self.current = 0
         self.set_rate(line_kbps)

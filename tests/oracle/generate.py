@@ -85,6 +85,61 @@ def class_world(seed: int, *, lossless: bool = False) -> World:
     return world
 
 
+def controller_world(seed: int) -> World:
+    """Return the world of a seed, of any of the other kinds, with a controller other than DCQCN."""
+    rng = random.Random(seed * 3 + 2)
+    world = rng.choice([random_world, random_world, class_world, credit_world])(seed)
+    name = rng.choice(list(_CONTROLLERS))
+    world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
+    return world
+
+
+_CONTROLLERS = {
+    "timely": {
+        "alpha_ppm": [875_000, 1_000_000, 100_000],
+        "beta_ppm": [800_000, 200_000],
+        "t_low_ps": [0, 5 * US, 50 * US],
+        "t_high_ps": [20 * US, 100 * US, 500 * US],
+        "min_rtt_ps": [0, 5 * US, 20 * US],
+        "rate_ai_mbps": [10, 1000],
+        "hai_count": [1, 2, 5],
+        "segment_bytes": [0, 1, 16384],
+        "min_rate_mbps": [100, 5000],
+    },
+    "swift": {
+        "base_target_ps": [2 * US, 10 * US, 20 * US, 100 * US],
+        "hop_ps": [0, US, 3 * US],
+        "fs_range_ps": [0, 30 * US, 100 * US],
+        "fs_min_cwnd_ppm": [100_000, 1_000_000],
+        "fs_max_cwnd_ppm": [10_000_000, 100_000_000, 50_000],
+        "ai_ppm": [1_000_000, 100_000, 5_000_000],
+        "max_mdf_ppm": [500_000, 900_000, 1_000_000],
+        "min_cwnd_ppm": [1000, 100_000, 1_000_000],
+        "max_cwnd_ppm": [1_000_000_000, 4_000_000],
+        "initial_window_bytes": [0, 1, 10_000, 100_000],
+        "retx_reset_count": [1, 2, 5],
+    },
+    "srd_cc": {
+        "base_rtt_ps": [0, 0, 10 * US],
+        "inflation_ppm": [500_000, 50_000, 3_000_000],
+        "majority_ppm": [500_000, 0, 1_000_000],
+        "backoff_ppm": [900_000, 500_000],
+        "increase_ppm": [5000, 100_000],
+        "window_gain_ppm": [2_000_000, 1_000_000, 300_000],
+        "initial_window_bytes": [131_072, 1, 5000],
+        "min_rate_mbps": [100, 5000],
+    },
+    "ib_cc": {
+        "ccti_increase_count": [1, 4],
+        "ccti_timer_count": [1, 10, 150],
+        "ccti_min_count": [0, 0, 3],
+        "ccti_limit_count": [127, 2, 30],
+        "cct_step_ppm": [125_000, 50_000, 1_000_000],
+        "cct_exponential": [0, 1],
+    },
+}
+
+
 def credit_world(seed: int) -> World:
     """Return the world of a seed on InfiniBand-like links: credits, virtual lanes, little buffers."""
     world = random_world(seed)

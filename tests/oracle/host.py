@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .controllers import Ack
 from .fabric import ACK, CNP, DATA, NAK, NIC, PAUSE, RESUME, TIMER, Link, Packet
 from .rules import KEY_ENTROPY, KEY_SPRAY, draw
 
@@ -57,6 +58,8 @@ class Connection:
         self.next_send_ps = self.progress_ps = 0
         self.retries = 0
         self.cc: Any = None
+        self.sent: dict[int, tuple[int | None, int]] = {}  # by psn: when (None: more than once), end in bytes
+        self.una_bytes = self.next_bytes = 0  # on the wire, before una and next
         # the receiver's half
         self.expected = self.unanswered = 0
         self.undelivered: deque[Message] = deque()
@@ -104,7 +107,8 @@ class Host:
         self.schedule(c, now)
 
     def may_send(self, c: Connection) -> bool:
-        return c.next < c.end and c.next - c.una < self.window
+        open_ = c.next_bytes - c.una_bytes < c.cc.window()
+        return c.next < c.end and c.next - c.una < self.window and open_
 
     def schedule(self, c: Connection, now: int) -> None:
         """Put a connection that may send in line, now or when its pacing allows.
@@ -153,13 +157,19 @@ class Host:
         if self.may_send(c):
             packet = self.next_packet(c)
             self.emit(packet, now)
-            pace = c.cc.sent(packet.size, now)
-            c.next_send_ps = now + ((packet.size * pace + 0xFFFF) >> 16)
-            if not c.rto_armed:
-                c.rto_armed, c.progress_ps = True, now
-                self.arm_rto(c, now + self.param["rto_ps"])
-            self.schedule(c, now)
+            self.sent(c, packet, now)
         self.ask_turn(now)
+
+    def sent(self, c: Connection, packet: Packet, now: int) -> None:
+        """Note what a packet's departure means to its connection, and put that in line again."""
+        pace = c.cc.sent(packet.size, now)
+        c.next_send_ps = now + ((packet.size * pace + 0xFFFF) >> 16)
+        c.next_bytes += packet.size
+        c.sent[packet.psn] = None if packet.psn in c.sent else now, c.next_bytes
+        if not c.rto_armed:
+            c.rto_armed, c.progress_ps = True, now
+            self.arm_rto(c, now + self.param["rto_ps"])
+        self.schedule(c, now)
 
     def next_packet(self, c: Connection) -> Packet:
         p = self.param
@@ -195,19 +205,28 @@ class Host:
                 raise GaveUpError(now)
             c.progress_ps = now
             self.arm_rto(c, now + rto)
-            self.go_back(c, now)
+            self.go_back(c, True, now)
 
-    def go_back(self, c: Connection, now: int) -> None:
+    def go_back(self, c: Connection, timeout: bool, now: int) -> None:
         self.sim.count["retransmits"] += c.next - c.una
-        c.next = c.una
+        c.next, c.next_bytes = c.una, c.una_bytes
+        c.cc.lost(timeout, now)
         self.schedule(c, now)
 
     def acknowledge(self, c: Connection, una: int, now: int) -> None:
         """Everything before ``una`` has arrived."""
-        if una <= c.una:
+        ack = Ack(now, None, 0, max(una, c.una), max(una, c.next))  # it may have gone back in vain
+        if una > c.una:
+            sent_at, end_bytes = c.sent[una - 1]
+            if sent_at is not None:
+                ack.rtt = now - sent_at
+            ack.acked, c.una_bytes = end_bytes - c.una_bytes, end_bytes
+            c.next_bytes = max(c.next_bytes, c.una_bytes)
+        advances, c.una, c.next = una > c.una, ack.acked_psn, ack.next_psn
+        c.cc.acked(ack)
+        if not advances:
+            self.schedule(c, now)
             return
-        c.una = una
-        c.next = max(c.next, una)  # it may have gone back in vain
         c.progress_ps, c.retries = now, 0
         while c.unacknowledged and c.unacknowledged[0].end <= una:
             c.unacknowledged.popleft().acknowledged(now)
@@ -222,7 +241,7 @@ class Host:
             c = self.tx[packet.connection]
             self.acknowledge(c, packet.psn, now)
             if packet.kind == NAK and packet.psn == c.una and c.next > c.una:
-                self.go_back(c, now)
+                self.go_back(c, False, now)
         elif packet.kind == CNP:
             self.tx[packet.connection].cc.notified(now)
         elif packet.kind == PAUSE:

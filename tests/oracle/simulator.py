@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .classes import ClassHost, ClassLink, ClassSwitch
+from .controllers import CONTROLLERS
 from .credits import CreditHost, CreditLink, VoqSwitch
-from .dcqcn import Dcqcn, LineRate
+from .dcqcn import Dcqcn
 from .fabric import PAUSE, Link, Packet, Switch
 from .host import PSN_MASK, GaveUpError, Host
 from .network import Network
@@ -60,7 +61,7 @@ class Simulator:
             node.ready()
         ops = [Op(row=i, **row) for i, row in enumerate(world.rows)]
         self.program = Program(self, ops, world.rank_host, world.algorithms)
-        controller = {"none": LineRate, "dcqcn": Dcqcn}[world.chosen("cc")]
+        controller = {**CONTROLLERS, "dcqcn": Dcqcn}[world.chosen("cc")]
         for c in self.program.connections.values():
             c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
 

@@ -12,7 +12,7 @@ import pytest
 from scenes import SCENES
 
 from fabricsim.errors import ConfigError
-from oracle.generate import class_world, credit_world, random_world
+from oracle.generate import class_world, controller_world, credit_world, random_world
 from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
 
@@ -56,6 +56,17 @@ def test_same_trail_of_credits(batch: int) -> None:
         except (TooLongError, ConfigError):
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle v{seed})", *difference])
+
+
+@pytest.mark.parametrize("batch", range(max(1, BATCHES // 4)))
+def test_same_trail_of_controllers(batch: int) -> None:
+    """Worlds of any kind with controllers that go by acknowledgements, or by BECNs."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        try:
+            difference, _ = compare(controller_world(seed), MOST_EVENTS, **options(seed))
+        except (TooLongError, ConfigError):
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle m{seed})", *difference])
 
 
 @pytest.mark.parametrize("name", SCENES)
