@@ -80,7 +80,10 @@ static void coordinates_of(const uint32_t size[3], uint32_t router, uint32_t c_o
 }
 
 /* Whether going round dimension d shifts by half of dimension e. */
-static bool shifts(const uint32_t size[3], bool twisted, int d, int e) { return twisted && size[e] == 2 * size[d]; }
+static bool shifts(const uint32_t size[3], bool twisted, int d, int e)
+{
+    return twisted && size[d] > 1 && size[e] == 2 * size[d];
+}
 
 /* The router next to one in a direction, over the wrap if there is one; FAB_NONE: none. */
 static uint32_t neighbour(const fab_torus_t *t, uint32_t router, uint32_t direction)
@@ -283,31 +286,46 @@ static void check_sizes(const fab_route_graph_t *g, const fab_torus_t *t, fab_pr
             small = n[d] < small ? n[d] : small;
             large = n[d] > large ? n[d] : large;
         }
-    bool fits = large == 2 * small && small > 2;
+    bool fits = large == 2 * small;
     for (int d = 0; d < 3; d++)
         fits = fits && (n[d] == 1 || n[d] == small || n[d] == large);
     if (!fits)
-        fab_problems_add(problems, "route.torus.twisted: sizes are %u x %u x %u, allowed: k and 2k, both, k > 2", n[0],
-                         n[1], n[2]);
+        fab_problems_add(problems, "route.torus.twisted: sizes are %u x %u x %u, allowed: k and 2k, both", n[0], n[1],
+                         n[2]);
 }
 
-/* A dimension wraps if any router at its end is joined to the other end. */
+/* A dimension wraps if any router at its end is joined to the other end; a ring of two has a second cable. */
 static void find_wraps(const fab_route_graph_t *g, fab_torus_t *t)
 {
     for (int d = 0; d < 3; d++) {
-        t->wraps[d] = t->size[d] > 2;
-        if (!t->wraps[d])
+        t->wraps[d] = t->size[d] > 1;
+        if (t->twisted || !t->wraps[d])
             continue;
         bool found = false;
         for (uint32_t r = 0; r < g->switch_count && !found; r++) {
-            uint32_t c[3];
+            uint32_t c[3], cables = 0;
             coordinates_of(t->size, r, c);
             const uint32_t across = c[d] + 1 == t->size[d] ? neighbour(t, r, (uint32_t)(2 * d)) : FAB_NONE;
             for (uint32_t at = g->first[r]; at < g->first[r + 1] && across != FAB_NONE; at++)
-                found |= g->peer[at] == across;
+                cables += g->peer[at] == across;
+            found = cables > (t->size[d] == 2);
         }
-        t->wraps[d] = found || t->twisted;
+        t->wraps[d] = found;
     }
+}
+
+/* The direction of a port: one that leads to the peer and has no port yet; DIRECTIONS: none. In a ring of two, whose
+ * first cable goes up from 0, the end at 1 comes down first. */
+static uint32_t find_direction(const fab_torus_t *t, uint32_t router, uint32_t peer)
+{
+    uint32_t c[3];
+    coordinates_of(t->size, router, c);
+    for (uint32_t i = 0; i < DIRECTIONS; i++) {
+        const uint32_t direction = t->size[i / 2] == 2 && c[i / 2] == 1 ? i ^ 1 : i;
+        if (neighbour(t, router, direction) == peer && t->port[router][direction] == UINT16_MAX)
+            return direction;
+    }
+    return DIRECTIONS;
 }
 
 /* Finds what direction each port is of, and names the cables that are none or too much. */
@@ -323,13 +341,10 @@ static void find_directions(const fab_route_graph_t *g, fab_torus_t *t, fab_prob
         }
         for (uint32_t p = 0; p < node->port_count; p++) {
             const uint32_t peer = g->peer[g->first[r] + p];
-            uint32_t direction = 0;
             t->direction[r][p] = HERE;
             if (peer == FAB_NONE)
                 continue;
-            while (direction < DIRECTIONS &&
-                   !(neighbour(t, r, direction) == peer && t->port[r][direction] == UINT16_MAX))
-                direction++;
+            const uint32_t direction = find_direction(t, r, peer);
             t->direction[r][p] = (uint8_t)direction;
             if (direction == DIRECTIONS)
                 fab_problems_add(

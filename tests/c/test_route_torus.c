@@ -72,9 +72,9 @@ static uint32_t worst_load(void)
 }
 
 /* Compiles; its ways have no loop with the classes they ask for. */
-static void start(const int32_t size[3], bool mesh, bool twisted, bool two_orders)
+static void start(const int32_t size[3], int32_t wrap_least, bool twisted, bool two_orders)
 {
-    world_torus(&world, size, mesh, twisted);
+    world_torus(&world, size, wrap_least, twisted);
     const fab_route_config_t config = config_of(size, twisted, two_orders);
     routed_start(&routed, &world, &config, -1);
     CHECK_EQ(routed.code, FAB_OK);
@@ -86,10 +86,10 @@ static void start(const int32_t size[3], bool mesh, bool twisted, bool two_order
 static void published_loads(void)
 {
     const int32_t size[3] = {4, 4, 8};
-    start(size, false, false, true);
+    start(size, 3, false, true);
     CHECK_EQ(worst_load(), 128 * FAB_TORUS_CHOICES);
     routed_end(&routed);
-    start(size, false, true, true);
+    start(size, 3, true, true);
     CHECK_EQ(worst_load() * 3, 220 * FAB_TORUS_CHOICES); /* 73.33 */
     CHECK_EQ(routed.route.class_count, 4);
     routed_end(&routed);
@@ -98,11 +98,11 @@ static void published_loads(void)
 /* Every link of a twisted torus carries the same: the sum of all distances, over all links. */
 static void even_loads(void)
 {
-    static const int32_t sizes[][3] = {{3, 3, 6}, {3, 6, 3}, {6, 3, 3}, {3, 6, 6},
-                                       {6, 3, 6}, {4, 8, 1}, {8, 4, 1}, {1, 5, 10}};
+    static const int32_t sizes[][3] = {{3, 3, 6}, {3, 6, 3},  {6, 3, 3}, {3, 6, 6}, {6, 3, 6}, {4, 8, 1},
+                                       {8, 4, 1}, {1, 5, 10}, {2, 2, 4}, {4, 2, 2}, {2, 4, 4}, {2, 4, 1}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         uint16_t distance[WORLD_NODES];
-        start(sizes[i], false, true, i % 2);
+        start(sizes[i], 2, true, i % 2);
         const uint32_t hosts = routed.net.host_count, links = routed.net.link_count - 2 * hosts;
         const uint32_t sum = hop_distance(0, distance);
         CHECK_EQ((uint64_t)worst_load() * links, (uint64_t)sum * hosts * FAB_TORUS_CHOICES);
@@ -115,8 +115,8 @@ static void plain_shapes(void)
     static const int32_t sizes[][3] = {{4, 4, 4}, {5, 3, 2}, {1, 6, 1}, {4, 1, 1},
                                        {2, 2, 2}, {3, 4, 2}, {1, 1, 1}, {7, 4, 1}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int mesh = 0; mesh < 2; mesh++) {
-            start(sizes[i], mesh, false, i % 2 == 0);
+        for (int32_t wrap_least = 2; wrap_least < 5; wrap_least++) {
+            start(sizes[i], wrap_least, false, i % 2 == 0);
             worst_load();
             routed_end(&routed);
         }
@@ -126,14 +126,14 @@ static void plain_shapes(void)
 static void needs_classes(void)
 {
     const int32_t size[3] = {4, 4, 1};
-    start(size, false, false, false);
+    start(size, 3, false, false);
     CHECK_EQ(routed.route.class_count, 2);
     CHECK_EQ(fab_route_check_loops(&routed.net, 0, &routed.route, 2, &routed.problems), FAB_OK);
     CHECK_EQ(fab_route_check_loops(&routed.net, 0, &routed.route, 1, &routed.problems), FAB_E_CONFIG);
     CHECK(strstr(routed.problems.text, "needs 2 data classes"));
     CHECK(strstr(routed.problems.text, "credit loop: link "));
     routed_end(&routed);
-    start(size, false, false, true);
+    start(size, 3, false, true);
     CHECK_EQ(fab_route_check_loops(&routed.net, 0, &routed.route, 2, &routed.problems), FAB_E_CONFIG);
     routed_end(&routed);
 }
@@ -152,13 +152,13 @@ static void expect(const int32_t size[3], bool twisted, const char *text)
 static void errors_name_the_cable(void)
 {
     const int32_t size[3] = {4, 3, 2}, other[3] = {4, 4, 2}, twist[3] = {4, 4, 8};
-    world_torus(&world, size, false, false);
+    world_torus(&world, size, 3, false);
     expect(other, false, "4 x 4 x 2 routers, but network 0 has 24 switches");
     expect(size, true, "allowed: k and 2k");
     world.b[24 + 5] = 24 + 11; /* router 5 = (1, 1, 0): +x to (3, 2, 0) */
     expect(size, false, "cable 29: joins switch 5 and switch 11, which are no neighbours in the torus of 4 x 3 x 2");
     expect(size, false, "switch 5: no cable to switch 6, its neighbour to +x in the torus");
-    world_torus(&world, twist, false, false);
+    world_torus(&world, twist, 3, false);
     expect(twist, true, "which are no neighbours in the twisted torus of 4 x 4 x 8");
 }
 
@@ -167,7 +167,7 @@ static void broken(void)
 {
     const int32_t size[3] = {4, 4, 2};
     for (int32_t dead = 0; dead < 96; dead += 13) {
-        world_torus(&world, size, false, false);
+        world_torus(&world, size, 3, false);
         const fab_route_config_t config = config_of(size, false, true);
         routed_start(&routed, &world, &config, dead);
         CHECK_EQ(routed.code, FAB_OK);

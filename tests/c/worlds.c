@@ -74,12 +74,12 @@ void world_ring(world_t *self, int32_t switches)
 }
 
 /* The router a step on in + or - of dimension d; -1: none. */
-static int32_t torus_next(const int32_t size[3], bool mesh, bool twisted, int32_t router, int d, int sign)
+static int32_t torus_next(const int32_t size[3], int32_t wrap_least, bool twisted, int32_t router, int d, int sign)
 {
     int32_t c[3] = {router % size[0], router / size[0] % size[1], router / size[0] / size[1]};
     c[d] += sign;
     if (c[d] < 0 || c[d] >= size[d]) {
-        if (mesh || size[d] < 3)
+        if (size[d] < wrap_least)
             return -1;
         c[d] = c[d] < 0 ? size[d] - 1 : 0;
         for (int e = 0; e < 3; e++)
@@ -89,7 +89,7 @@ static int32_t torus_next(const int32_t size[3], bool mesh, bool twisted, int32_
     return c[0] + size[0] * (c[1] + size[1] * c[2]);
 }
 
-void world_torus(world_t *self, const int32_t size[3], bool mesh, bool twisted)
+void world_torus(world_t *self, const int32_t size[3], int32_t wrap_least, bool twisted)
 {
     const int32_t routers = size[0] * size[1] * size[2];
     world_start(self, routers, routers);
@@ -97,7 +97,7 @@ void world_torus(world_t *self, const int32_t size[3], bool mesh, bool twisted)
         usual(self, r, routers + r);
     for (int d = 0; d < 3; d++) {
         for (int32_t r = 0; r < routers; r++) {
-            const int32_t next = torus_next(size, mesh, twisted, r, d, 1);
+            const int32_t next = torus_next(size, wrap_least, twisted, r, d, 1);
             if (next >= 0)
                 usual(self, routers + r, routers + next);
         }

@@ -22,9 +22,9 @@ void world_leaf_spine(world_t *self, int32_t leaves, int32_t spines, int32_t hos
 void world_fat_tree(world_t *self, int32_t k);
 /* A ring of switches with a host each: two colours if even, three if odd. */
 void world_ring(world_t *self, int32_t switches);
-/* A torus of routers with a host each; router i stands at x + X (y + Y z). Dimensions of more than 2 wrap, or none does
- * (mesh); twisted: sizes k and 2k. */
-void world_torus(world_t *self, const int32_t size[3], bool mesh, bool twisted);
+/* A torus of routers with a host each; router i stands at x + X (y + Y z). Dimensions of at least wrap_least wrap;
+ * twisted: sizes k and 2k. */
+void world_torus(world_t *self, const int32_t size[3], int32_t wrap_least, bool twisted);
 
 enum { TABLE_ROWS = 256, TABLE_ITEMS = 4096 };
 

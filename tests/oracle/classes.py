@@ -68,6 +68,10 @@ class ClassLink(Link):
         """Return a queue's length in wire time; the packet under way is in none."""
         return sum(self.wire_ps(packet.size) for packet in queue)
 
+    def load_ps(self, now: int) -> int:
+        stopped = sum(self.queue_ps(q) for c, q in enumerate(self.queues) if not self.goes(c))
+        return self.free_at_ps(now) - now + stopped
+
     def hand_over(self, packet: Packet, now: int, *, control: bool) -> None:
         if packet.kind >= PAUSE:
             self.frames.append(packet)
@@ -124,7 +128,7 @@ class ClassSwitch(Switch):
         if packet.kind == RESUME:
             self.outs[port].resume(now, packet.psn)
             return
-        out: Any = self.outs[self.sim.network.output(self.node, packet.dst, packet.entropy)]
+        out: Any = self.outs[self.route(packet, now)]
         control = packet.kind != DATA
         queue_ps = out.queue_ps(out.control if control else out.queues[packet.data_class])
         entry, out.offered = out.offered, out.offered + 1

@@ -83,6 +83,10 @@ class Link:
         held = sum(self.wire_ps(p.size) for p in self.data) if self.paused else 0
         return self.free_at_ps(now) - now + held
 
+    def load_ps(self, now: int) -> int:
+        """Return all that waits for the wire, whatever its class, paused or not."""
+        return self.backlog_ps(now)
+
     def hand_over(self, packet: Packet, now: int, *, control: bool) -> None:
         """Put a packet in line; it begins at once if it can."""
         self.packets += 1
@@ -125,10 +129,6 @@ class Link:
             self.paused = False
             self.paused_ps += now - self.paused_since_ps
             self.start(now)
-
-    def paused_until_ps(self, now: int) -> int:
-        """Return how long it has been paused so far."""
-        return self.paused_ps + (now - self.paused_since_ps if self.paused else 0)
 
 
 class Switch:
@@ -186,7 +186,7 @@ class Switch:
         if packet.kind == RESUME:
             self.outs[port].resume(now, packet.psn)
             return
-        out = self.outs[self.sim.network.output(self.node, packet.dst, packet.entropy)]
+        out = self.outs[self.route(packet, now)]
         backlog_ps = out.backlog_ps(now)
         if not self.pfc and not self.admits(out, packet, backlog_ps, now):
             out.drops += 1
@@ -200,6 +200,11 @@ class Switch:
             out.drops += 1
             return
         out.hand_over(packet, now, control=control)
+
+    def route(self, packet: Packet, now: int) -> int:
+        """Return the output port."""
+        load = lambda port: self.outs[port].load_ps(now)  # noqa: E731
+        return self.sim.network.output(self.node, packet.dst, packet.entropy, load)
 
     def admits(self, out: Link, packet: Packet, backlog_ps: int, now: int) -> bool:
         """Dynamic threshold: an output may hold alpha x free buffer. An idle output always takes a packet."""

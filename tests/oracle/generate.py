@@ -25,11 +25,14 @@ def random_world(seed: int) -> World:
     rng = random.Random(seed)
     lossless = rng.random() < 0.5
     ordered_cut = rng.random() < 0.35
-    n_hosts, n_switches, pairs = _topology(rng)
+    torus = _torus(rng) if rng.random() < 0.12 else {}
+    n_hosts, n_switches, pairs = _grid(rng, torus) if torus else _topology(rng)
     cables, latency = _wires(rng, n_hosts, n_switches, pairs)
     settings = _settings(
         rng, lossless, ordered_cut, max(_ports(n_hosts + n_switches, pairs)), cables, latency
     )
+    if torus and rng.random() < 0.8:
+        settings["route"] = ("torus", {**torus, "hash_seed": rng.randrange(5)})
     mtu = settings["transport"][1]["mtu_bytes"]
     hosts = rng.sample(range(n_hosts), rng.randint(2, n_hosts))
     algorithms = {kind: rng.choice(names) for kind, names in COLLECTIVES.items()}
@@ -229,6 +232,38 @@ def _topology(rng: random.Random) -> tuple[int, int, list[tuple[int, int]]]:
     return hosts, switches, pairs
 
 
+def _torus(rng: random.Random) -> dict[str, int]:
+    """Return the parameters of routing on a small torus, plain or twisted."""
+    twisted = rng.random() < 0.3
+    plain = [(4, 1, 1), (3, 3, 1), (2, 2, 2), (4, 3, 1), (1, 3, 4), (5, 2, 1), (1, 1, 2)]
+    x, y, z = rng.choice([(2, 4, 1), (3, 6, 1), (4, 2, 1), (2, 2, 4)] if twisted else plain)
+    options = {"multipath": rng.choice([0, 1]), "two_orders": rng.choice([0, 1])}
+    return {"x_count": x, "y_count": y, "z_count": z, "twisted": int(twisted), **options}
+
+
+def _grid(rng: random.Random, torus: dict[str, int]) -> tuple[int, int, list[tuple[int, int]]]:
+    """Return hosts, switches and the pairs that cables join; dimensions above two are rings or lines."""
+    sizes = [torus[f"{d}_count"] for d in "xyz"]
+    routers = sizes[0] * sizes[1] * sizes[2]
+    hosts = routers + rng.choice([0, 0, 2])
+    rings = [bool(torus["twisted"]) or (size > 2 and rng.random() < 0.8) for size in sizes]
+    pairs = [(h, hosts + h % routers) for h in range(hosts)]
+    for router in range(routers):
+        for d, size in enumerate(sizes):
+            at = [router % sizes[0], router // sizes[0] % sizes[1], router // (sizes[0] * sizes[1])]
+            at[d] += 1
+            if at[d] == size:
+                if not rings[d] or size == 1:
+                    continue
+                at[d] = 0
+                for e in range(3):
+                    if torus["twisted"] and sizes[e] == 2 * size:
+                        at[e] = (at[e] + size) % sizes[e]
+            pairs.append((hosts + router, hosts + at[0] + sizes[0] * (at[1] + sizes[1] * at[2])))
+    rng.shuffle(pairs)
+    return hosts, routers, [(b, a) if rng.random() < 0.3 else (a, b) for a, b in pairs]
+
+
 def _ports(n_nodes: int, pairs: list[tuple[int, int]]) -> list[int]:
     return [sum(node in pair for pair in pairs) for node in range(n_nodes)]
 
@@ -294,10 +329,18 @@ def _settings(
             2 * (frame + 40) * 1_010_000 // switch["dynamic_alpha_ppm"] + 99
         )  # two frames must fit in a queue
         switch["buffer_bytes"] = max(1 << 14, least) + rng.choice([0, 0, 10, 60]) * frame
-    settings["route"] = (rng.choice(["ecmp", "ecmp", "spray"]), {"hash_seed": rng.randrange(5)})
+    settings["route"] = _route(rng)
     if rng.random() < 0.6:
         settings["cc"] = ("dcqcn", _dcqcn(rng, frame))
     return settings
+
+
+def _route(rng: random.Random) -> tuple[str, dict[str, int]]:
+    kind = rng.choice(["ecmp", "ecmp", "spray", "adaptive", "dmodk", "updown"])
+    params = {} if kind == "dmodk" else {"hash_seed": rng.randrange(5)}
+    if kind == "updown":
+        params["single_path"] = rng.choice([0, 1])
+    return kind, params
 
 
 def _dcqcn(rng: random.Random, frame: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ from .credits import CreditHost, CreditLink, VoqSwitch
 from .dcqcn import Dcqcn
 from .fabric import PAUSE, Link, Packet, Switch
 from .host import PSN_MASK, GaveUpError, Host
-from .network import Network
+from .network import KINDS
 from .program import Op, Program
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Simulator:
         self.param = {room: world.params(room) for room in ("switch", "link", "route", "transport", "cc")}
         self.coll_param = {name: world.params("coll", name) for name in set(world.algorithms.values())}
         self.lossless = world.chosen("link") == "pause"
-        self.spray = world.chosen("route") == "spray"
+        self.spray = self.reorders(world)
         transport = self.param["transport"]
         self.control_priority = bool(transport["control_priority"])
         largest = transport["mtu_bytes"] + transport["header_bytes"] + transport["first_header_bytes"]
         self.wire_max = max(largest, transport["ack_bytes"], transport["cnp_bytes"])
-        self.network = Network(world, self.param["route"]["hash_seed"])
+        self.network = KINDS[world.chosen("route")](world)
         self.now = 0
         self.count: Counter[str] = Counter()
         self.trail: list[tuple[int, ...]] = []
@@ -72,6 +72,12 @@ class Simulator:
         if self.param["switch"]["data_class_count"] > 1:
             return ClassHost, ClassSwitch, ClassLink
         return Host, Switch, Link
+
+    def reorders(self, world: World) -> bool:
+        """Whether packets of a connection may take several ways; then each has an entropy of its own."""
+        if world.chosen("route") == "torus":
+            return bool(self.param["route"]["multipath"])
+        return world.chosen("route") in ("spray", "adaptive")
 
     def at(
         self,
