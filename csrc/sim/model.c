@@ -144,6 +144,9 @@ static int compile_network(fab_model_t *self, uint32_t network, const fab_settin
     int code = problems->count > before ? FAB_E_CONFIG : FAB_OK;
     if (!code && self->net.network_count)
         code = fab_route_compile(&self->net, network, &made->route_config, NULL, problems, &made->route);
+    if (!code && self->net.network_count && made->switch_config.link.credit)
+        code = fab_route_check_loops(&self->net, network, &made->route, (uint32_t)made->switch_config.data_class_count,
+                                     problems);
     if (!code && self->net.network_count)
         code = made->switch_ops->check(&made->switch_config, &self->net, problems);
     free(settings);

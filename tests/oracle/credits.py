@@ -152,7 +152,7 @@ class VoqSwitch:
         self.head_there = dict.fromkeys(self.line, False)
 
     def arrived(self, packet: Packet, port: int, now: int) -> None:
-        output = self.sim.network.output(self.node, packet.dst, packet.entropy)
+        output = self.sim.network.output(self.node, packet.dst, packet.entropy, lambda port: 0)
         early = self.ins[port].wire_ps(packet.size) - self.outs[output].wire_ps(packet.size)
         if early > 0:
             self.sim.at(now + early, ARRIVAL, port, self.is_ready, packet, port, output, now + early)

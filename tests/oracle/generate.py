@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from fabricsim.errors import ConfigError
+
 from .world import ALGORITHMS, Cable, World, row
 
 NS, US, MS = 1_000, 1_000_000, 1_000_000_000
@@ -174,6 +176,10 @@ def credit_world(seed: int) -> World:
     for lane in range(4):
         switch[f"vl{lane}_weight"] = rng.choice([1, 16, 64, 255])
     world.settings["switch"] = ("voq", switch)
+    try:
+        world.model()
+    except ConfigError:  # a credit loop
+        world.settings["route"] = ("updown", {"single_path": rng.choice([0, 1])})
     if rng.random() < 0.4:  # nothing but bursts
         world.rows, hosts = [], len(world.rank_host)
         for _ in range(rng.randint(2, 8)):
