@@ -208,6 +208,25 @@ def classes_take_turns() -> World:
     return scene(switch_ring(5, 2), rows, settings=settings)
 
 
+def srd_incast() -> World:
+    """SRD, many to one with a small buffer: loss found on its path and by time, messages in line."""
+    settings = {
+        "switch": ("ethernet", {"buffer_bytes": 600_000, "ecn": 0}),
+        "transport": ("srd", {"window_bytes": 100_000, "reorder_ps": 100 * NS}),
+    }
+    return scene(leaf_spine(3, 4, 4), flows([(h, 11) for h in range(10)] * 2, 500_000), settings=settings)
+
+
+def srd_slow_spine() -> World:
+    """SRD over spines of which one is slow: its paths are set aside, and come back."""
+    topology = leaf_spine(3, 4, 4)
+    for cable in topology["cables"]:
+        if cable.b == topology["n_hosts"] + 3:  # the first spine
+            cable.rate_mbps = 10_000
+    settings = {"transport": ("srd", {"path_rest_ps": 100 * US})}
+    return scene(topology, flows([(h, (h + 4) % 12) for h in range(12)], 6_000_000), settings=settings)
+
+
 SCENES = {
     make.__name__: make
     for make in (
@@ -221,5 +240,7 @@ SCENES = {
         ring_all_reduce,
         three_classes,
         classes_take_turns,
+        srd_incast,
+        srd_slow_spine,
     )
 }

@@ -25,7 +25,8 @@ static const fab_param_t params[] = {
      "a path whose round trips are longer than the connection's by more than this part of them is set aside",
      "not published"},
     {"path_rest_ps", "ps", 1000000000, 1000, INT64_C(1000000000000),
-     "a path that is slow or lost a packet is not used for this long", "1 ms: not published"},
+     "a path that is slow or lost a packet is not used for this long; doubled each time in a row, six times at most",
+     "1 ms: not published"},
     {"loss_threshold_count", "packets", 3, 1, 1000,
      "a packet is lost when one that many packets behind it on its path has arrived",
      "3: as TCP, since acknowledgements overtake each other; not published"},
@@ -100,12 +101,18 @@ static int64_t rto_ps(const fab_transport_t *self, const fab_srd_tx_t *tx)
     return fab_min_i64(rto << doublings, fab_max_i64(v[SRD_MAX_RTO_PS], rto));
 }
 
+/* Slow paths by the majority are no matter of the paths: half of them go on. */
+FAB_INLINE uint32_t half_of_paths(const fab_transport_t *self) { return (self->path_count + 1) / 2; }
+
 /* The path of the next packet; one that is sent again takes another than before if there is one. */
 FAB_INLINE uint32_t choose_path(const fab_transport_t *self, fab_srd_tx_t *tx, uint32_t before, int64_t now_ps)
 {
     if (FAB_UNLIKELY(now_ps >= tx->back_ps))
         fab_srd_take_back(self, tx, now_ps);
     uint32_t p = fab_srd_path_after(tx, tx->path_at);
+    while (FAB_UNLIKELY(fab_srd_path_late(self, tx, p, now_ps)) &&
+           fab_srd_set_aside(self, tx, p, half_of_paths(self), now_ps))
+        p = fab_srd_path_after(tx, p);
     if (FAB_UNLIKELY(p == before))
         p = fab_srd_path_after(tx, p);
     tx->path_at = (uint8_t)p;
@@ -190,6 +197,8 @@ static void pull(fab_transport_t *self, fab_worker_t *worker, fab_srd_host_t *ho
         }
         const uint32_t bytes = send_packet(self, worker, host, tx, now_ps);
         const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, bytes, now_ps);
+        if (self->cc->window_bytes)
+            fab_srd_set_window(self, tx);
         tx->place.next_send_ps = now_ps + (int64_t)((bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
         if (!tx->rto_armed) {
             tx->rto_armed = true;
@@ -289,9 +298,10 @@ FAB_INLINE void measure(const fab_transport_t *self, fab_srd_tx_t *tx, uint32_t 
     tx->srtt_ps += off_ps >> 3;
     fab_path_t *path = &tx->paths[p];
     path->excess_ps += (off_ps - path->excess_ps) >> 2;
-    /* slow paths by the majority are no matter of the paths: half of them go on */
     if (FAB_UNLIKELY(path->excess_ps > (tx->srtt_ps * self->slow_q16) >> 16))
-        fab_srd_set_aside(self, tx, p, (self->path_count + 1) / 2, now_ps);
+        fab_srd_set_aside(self, tx, p, half_of_paths(self), now_ps);
+    else
+        path->strikes = 0;
 }
 
 /* A packet has arrived at the other end; returns its bytes. */

@@ -27,7 +27,7 @@ enum {
     SRD_VALUE_COUNT
 };
 
-enum { SRD_PATHS_MAX = 64, SRD_REORDER_MAX = 8192 };
+enum { SRD_PATHS_MAX = 64, SRD_STRIKES_MAX = 6, SRD_REORDER_MAX = 8192 };
 
 #define TIMER_KIND_MASK (UINT64_C(0xff) << 56)
 #define TIMER_PACE (UINT64_C(1) << 56)
@@ -56,6 +56,7 @@ typedef struct {
     int64_t rest_until_ps;     /* not used before, unless it is in service */
     fab_flight_list_t flights; /* that fly on it, in the order they were sent */
     uint16_t turns, arrived;   /* packets sent on it; the newest of them that is known to have arrived */
+    uint8_t strikes;           /* how often in a row it was set aside; a round trip in time forgives all */
 } fab_path_t;
 
 /* The sending half of a connection. */
@@ -184,19 +185,23 @@ FAB_INLINE void fab_flights_remove(fab_flight_t *flights, fab_flight_list_t *lis
 
 /* ---- paths -------------------------------------------------------------------------------------- */
 
-/* Takes a path out of service for a while, but leaves at least so many. */
-FAB_INLINE void fab_srd_set_aside(const fab_transport_t *self, fab_srd_tx_t *tx, uint32_t p, uint32_t least,
+/* Takes a path out of service for a while, but leaves at least so many; returns whether it could. */
+FAB_INLINE bool fab_srd_set_aside(const fab_transport_t *self, fab_srd_tx_t *tx, uint32_t p, uint32_t least,
                                   int64_t now_ps)
 {
     const uint64_t bit = UINT64_C(1) << p;
     if (tx->in_service & bit && (uint32_t)__builtin_popcountll(tx->in_service) <= least)
-        return;
+        return false;
+    fab_path_t *path = &tx->paths[p];
+    path->rest_until_ps = now_ps + (self->config->values[SRD_PATH_REST_PS] << path->strikes);
+    if (tx->in_service & bit && path->strikes < SRD_STRIKES_MAX)
+        path->strikes++;
     tx->in_service &= ~bit;
-    tx->paths[p].rest_until_ps = now_ps + self->config->values[SRD_PATH_REST_PS];
-    tx->back_ps = fab_min_i64(tx->back_ps, tx->paths[p].rest_until_ps);
+    tx->back_ps = fab_min_i64(tx->back_ps, path->rest_until_ps);
+    return true;
 }
 
-/* Puts paths back in service whose rest is over. */
+/* Puts paths back in service whose rest is over; one with packets under way rests on. */
 void fab_srd_take_back(const fab_transport_t *self, fab_srd_tx_t *tx, int64_t now_ps);
 
 /* The path in service behind path p, round robin. */
@@ -204,6 +209,14 @@ FAB_INLINE uint32_t fab_srd_path_after(const fab_srd_tx_t *tx, uint32_t p)
 {
     const uint64_t above = tx->in_service & ~((UINT64_C(2) << p) - 1);
     return (uint32_t)__builtin_ctzll(above ? above : tx->in_service);
+}
+
+/* The oldest packet of a path is under way for longer than makes a path slow: what it will measure is late already. */
+FAB_INLINE bool fab_srd_path_late(const fab_transport_t *self, const fab_srd_tx_t *tx, uint32_t p, int64_t now_ps)
+{
+    const uint32_t oldest = tx->paths[p].flights.first;
+    return oldest && tx->srtt_ps &&
+           now_ps - tx->flights[oldest - 1].sent_ps > tx->srtt_ps + ((tx->srtt_ps * self->slow_q16) >> 16);
 }
 
 /* What switches see of a packet on a path. */

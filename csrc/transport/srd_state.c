@@ -206,12 +206,15 @@ void fab_srd_take_back(const fab_transport_t *self, fab_srd_tx_t *tx, int64_t no
     for (uint32_t p = 0; p < self->path_count; p++) {
         if (tx->in_service >> p & 1)
             continue;
-        if (tx->paths[p].rest_until_ps <= now_ps) {
+        fab_path_t *path = &tx->paths[p];
+        if (path->rest_until_ps <= now_ps && !path->flights.first) {
             tx->in_service |= UINT64_C(1) << p;
-            tx->paths[p].excess_ps = 0;
-        } else {
-            tx->back_ps = fab_min_i64(tx->back_ps, tx->paths[p].rest_until_ps);
+            path->excess_ps = 0;
+            continue;
         }
+        if (path->rest_until_ps <= now_ps)
+            path->rest_until_ps = now_ps + self->config->values[SRD_PATH_REST_PS];
+        tx->back_ps = fab_min_i64(tx->back_ps, path->rest_until_ps);
     }
 }
 

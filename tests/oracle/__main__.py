@@ -1,7 +1,7 @@
 """``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle.
 
 ``c7`` is the world of seed 7 with several data classes, ``v7`` the one with credits and virtual lanes,
-``m7`` the one with a controller other than DCQCN.
+``m7`` the one with a controller other than DCQCN, ``s7`` the one with SRD.
 """
 
 import sys
@@ -9,12 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from oracle.generate import class_world, controller_world, credit_world, random_world
+from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
 from oracle.world import compare
 
+KINDS = {"c": class_world, "m": controller_world, "s": srd_world, "v": credit_world}
+
 for text in sys.argv[1:]:
-    make = {"c": class_world, "m": controller_world, "v": credit_world}.get(text[0], random_world)
-    world = make(int(text.lstrip("cmv")))
+    world = KINDS.get(text[0], random_world)(int(text.lstrip("cmsv")))
     print(
         f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
     )

@@ -189,6 +189,35 @@ def credit_world(seed: int) -> World:
     return world
 
 
+def srd_world(seed: int) -> World:
+    """Return the world of a seed with SRD, one in four with several data classes, half with a controller."""
+    world = class_world(seed) if seed % 4 == 3 else random_world(seed)
+    rng = random.Random(seed * 5 + 3)
+    if rng.random() < 0.5:
+        name = rng.choice([*_CONTROLLERS, "srd_cc", "srd_cc"])
+        world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
+    base = world.settings["transport"][1]
+    far = max(c.delay_ps for c in world.cables) > 20 * US
+    transport = {name: base[name] for name in ("mtu_bytes", "ack_every_count", "control_priority")}
+    transport.update(
+        path_count=rng.choice([1, 2, 3, 16, 64]),
+        path_slow_ppm=rng.choice([1, 100_000, 500_000]),
+        path_rest_ps=rng.choice([US, 50 * US, MS]),
+        loss_threshold_count=rng.choice([1, 1, 3]),
+        first_rto_ps=20 * MS if far else rng.choice([50 * US, MS, 5 * MS]),
+        min_rto_ps=rng.choice([US, 100 * US, 2 * MS]),
+        max_rto_ps=rng.choice([US, 5 * MS, 50 * MS]),
+        retry_limit_count=rng.choice([1000, 12, 3, 1]),
+        window_bytes=rng.choice([0, 1, 20_000, 262_144]),
+        reorder_count=rng.choice([64, 65, 1024]),
+        reorder_ps=rng.choice([0, 0, 500 * NS]),
+        cnp_interval_ps=base["cnp_interval_ps"],
+        header_bytes=rng.choice([90, 40]),
+    )
+    world.settings["transport"] = ("srd", transport)
+    return world
+
+
 # ---- topology
 
 

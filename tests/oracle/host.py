@@ -49,6 +49,7 @@ class Connection:
         self.data_class = data_class
         self.src, self.dst, self.at_src, self.at_dst = src, dst, at_src, at_dst
         flow = src << 48 | dst << 32 | (lane & 0xFFFFFFFF)
+        self.flow = flow
         self.entropy = draw(sim.seed, KEY_ENTROPY, flow, 0) & 0xFFFF
         self.answer_entropy = draw(sim.seed, KEY_ENTROPY, flow, 1) & 0xFFFF
         # the sender's half
@@ -168,7 +169,7 @@ class Host:
         c.sent[packet.psn] = None if packet.psn in c.sent else now, c.next_bytes
         if not c.rto_armed:
             c.rto_armed, c.progress_ps = True, now
-            self.arm_rto(c, now + self.param["rto_ps"])
+            self.arm_rto(c, now + self.rto_ps(c))
         self.schedule(c, now)
 
     def next_packet(self, c: Connection) -> Packet:
@@ -189,11 +190,14 @@ class Host:
         self.sim.count["packets"] += 1
         self.out.hand_over(packet, now, control=self.sim.control_priority and packet.kind != DATA)
 
+    def rto_ps(self, c: Connection) -> int:
+        return self.param["rto_ps"]
+
     def arm_rto(self, c: Connection, when: int) -> None:
         self.timer(when, RTO_KEY | c.at_src, self.timed_out, c, when)
 
     def timed_out(self, c: Connection, now: int) -> None:
-        rto = self.param["rto_ps"]
+        rto = self.rto_ps(c)
         if c.una == c.next:  # nothing under way: the next packet arms it again
             c.rto_armed = False
         elif c.progress_ps + rto > now:

@@ -15,6 +15,7 @@ from .fabric import PAUSE, Link, Packet, Switch
 from .host import PSN_MASK, GaveUpError, Host
 from .network import KINDS
 from .program import Op, Program
+from .srd import ClassSrd, Srd
 
 if TYPE_CHECKING:
     from .world import World
@@ -35,8 +36,8 @@ class Simulator:
         self.spray = self.reorders(world)
         transport = self.param["transport"]
         self.control_priority = bool(transport["control_priority"])
-        largest = transport["mtu_bytes"] + transport["header_bytes"] + transport["first_header_bytes"]
-        self.wire_max = max(largest, transport["ack_bytes"], transport["cnp_bytes"])
+        largest = transport["mtu_bytes"] + transport["header_bytes"] + transport.get("first_header_bytes", 0)
+        self.wire_max = max(largest, transport["ack_bytes"], transport.get("cnp_bytes", 0))
         self.network = KINDS[world.chosen("route")](world)
         self.now = 0
         self.count: Counter[str] = Counter()
@@ -69,9 +70,10 @@ class Simulator:
         """Return what hosts, switches and links are made of."""
         if world.chosen("switch") == "voq":
             return CreditHost, VoqSwitch, CreditLink
+        srd = world.chosen("transport") == "srd"
         if self.param["switch"]["data_class_count"] > 1:
-            return ClassHost, ClassSwitch, ClassLink
-        return Host, Switch, Link
+            return ClassSrd if srd else ClassHost, ClassSwitch, ClassLink
+        return Srd if srd else Host, Switch, Link
 
     def reorders(self, world: World) -> bool:
         """Whether packets of a connection may take several ways; then each has an entropy of its own."""

@@ -12,7 +12,7 @@ import pytest
 from scenes import SCENES
 
 from fabricsim.errors import ConfigError
-from oracle.generate import class_world, controller_world, credit_world, random_world
+from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
 from oracle.simulator import TooLongError
 from oracle.world import ALGORITHMS, compare
 
@@ -67,6 +67,17 @@ def test_same_trail_of_controllers(batch: int) -> None:
         except (TooLongError, ConfigError):
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle m{seed})", *difference])
+
+
+@pytest.mark.parametrize("batch", range(max(1, BATCHES // 4)))
+def test_same_trail_of_srd(batch: int) -> None:
+    """Worlds whose hosts speak SRD."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        try:
+            difference, _ = compare(srd_world(seed), MOST_EVENTS, **options(seed))
+        except TooLongError:
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle s{seed})", *difference])
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -160,4 +171,24 @@ def test_the_credit_worlds_make_trouble() -> None:
         assert run.counters()["drops"] == 0
     wanted = {f"lanes {n}" for n in (1, 2, 3, 4)} | {"input queue 0", "input queue 1", "held"}
     wanted |= {"waits for credits", "ecn_marks", "cnps", "timeouts", "duplicates"}
+    assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
+
+
+def test_the_srd_worlds_make_trouble() -> None:
+    """Few paths and many, loss found both ways, connections that give up, packets twice."""
+    seen: Counter[str] = Counter()
+    for seed in range(200):
+        world = srd_world(seed)
+        seen[f"link {world.chosen('link')}"] += 1
+        seen[f"paths {world.params('transport')['path_count']}"] += 1
+        run = world.run()
+        try:
+            run.step()
+        except Exception as error:
+            seen[type(error).__name__] += 1
+        counters = run.counters()
+        seen["found without a time-out"] += counters["retransmits"] > 0 and not counters["timeouts"]
+        seen.update({name for name, n in counters.items() if n > 0})
+    wanted = {f"paths {n}" for n in (1, 2, 3, 16, 64)} | {"link pause", "link lossy", "EngineError"}
+    wanted |= {"found without a time-out", "timeouts", "duplicates", "cnps", "drops", "pfc_pauses"}
     assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
