@@ -86,23 +86,23 @@ typedef struct {
     int64_t offset, bytes;
 } fab_coll_range_t;
 
-/* What becomes of bytes that arrive: they take the place of what is there, are added to it, or are added and no longer at
- * the sender, who gets them back in a sum. */
+/* What becomes of bytes that arrive: they take the place of what is there, are added to it, or are added and no
+ * longer at the sender, who gets them back in a sum. */
 typedef enum { FAB_COLL_KEPT, FAB_COLL_ADDED, FAB_COLL_HANDED_OVER } fab_coll_use_t;
 
 /* What carries() calls for every range of a message. In an all_to_all the offset is sender * count + receiver. */
 typedef void fab_coll_carry_t(void *context, fab_coll_range_t range, fab_coll_use_t use);
 
-/* Which reducers an algorithm uses: none, those of each scale-up domain (one tree a domain), or one tree over all ranks,
- * which lies in the domain if they share one and in the scale-out fabric else. */
+/* Which reducers an algorithm uses: none, those of each scale-up domain (one tree a domain), or one tree over all
+ * ranks, which lies in the domain if they share one and in the scale-out fabric else. */
 typedef enum { FAB_REDUCES_NOWHERE, FAB_REDUCES_IN_DOMAIN, FAB_REDUCES_IN_FABRIC } fab_reduces_t;
 
 typedef struct {
     fab_impl_t impl;
     /* Calls emit for every position and channel that `coll->position` may send to. */
     void (*peers)(const fab_coll_t *coll, fab_coll_emit_t *emit, void *context);
-    /* Tells which data the message `step` carries that `coll->position` sends to `to`: how the tests know that every byte
-     * gets where it belongs, once. NULL: none. */
+    /* Tells which data the message `step` carries that `coll->position` sends to `to`: how the tests know that
+     * every byte gets where it belongs, once. NULL: none. */
     void (*carries)(const fab_coll_t *coll, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context);
     /* Why it cannot run over these ranks, as the end of a sentence; NULL: it can. May be NULL. */
     const char *(*refuses)(const fab_coll_t *coll);

@@ -1,6 +1,7 @@
-/* Recursive halving and doubling: reduce-scatter by halves with the rank n/2, n/4, … 1 away, all-gather back by 1, 2, … n/2,
- * all-reduce by both. Any count: of n ranks, the first 2 (n - p), p the power of two below, go in pairs of which one acts
- * for both. Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in MPICH", 2005. */
+/* Recursive halving and doubling: reduce-scatter by halves with the rank n/2, n/4, … 1 away, all-gather back by 1,
+ * 2, … n/2, all-reduce by both. Any count: of n ranks, the first 2 (n - p), p the power of two below, go in pairs
+ * of which one acts for both. Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
+ * MPICH", 2005. */
 #include "coll/shared.h"
 
 static const fab_param_t params[] = {

@@ -1,7 +1,7 @@
-/* Hierarchical all-reduce, reduce-scatter and all-gather over both networks: ranks of a scale-up domain reduce each a share,
- * straight from one another; equal local ranks of all domains run a ring with it over the scale-out network; what is final
- * goes straight to the others of the domain. The data goes in slices, each on its own, so that both networks work at once.
- * Cho, Finkler, Serrano, Kung, Hunter, "BlueConnect", MLSys 2019. */
+/* Hierarchical all-reduce, reduce-scatter and all-gather over both networks: ranks of a scale-up domain reduce each
+ * a share, straight from one another; equal local ranks of all domains run a ring with it over the scale-out
+ * network; what is final goes straight to the others of the domain. The data goes in slices, each on its own, so
+ * that both networks work at once. Cho, Finkler, Serrano, Kung, Hunter, "BlueConnect", MLSys 2019. */
 #include "coll/shared.h"
 
 enum { SLICE_BYTES = FAB_COLL_OWN };
@@ -13,7 +13,8 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-/* A message's step is 4 * (index * slices + slice) + kind. The index is the ring's step, or the part that is given on. */
+/* A message's step is 4 * (index * slices + slice) + kind. The index is the ring's step, or the part that is given
+ * on. */
 enum { REDUCE, RING, GIVE, KIND_BITS = 2 };
 
 /* Words: all messages that came; of each slice, those from the domain to be reduced, and those of the ring. */

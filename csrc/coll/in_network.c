@@ -1,6 +1,6 @@
-/* Collectives through a tree of reducing switches: chunks go up and are added in every switch, the result comes down to those
- * who want it. Every rank sends and receives the data of an all-reduce once. Graham et al., "Scalable hierarchical aggregation
- * protocol (SHARP)", COMHPC 2016. */
+/* Collectives through a tree of reducing switches: chunks go up and are added in every switch, the result comes
+ * down to those who want it. Every rank sends and receives the data of an all-reduce once. Graham et al., "Scalable
+ * hierarchical aggregation protocol (SHARP)", COMHPC 2016. */
 #include "coll/shared.h"
 
 enum { CHUNK_BYTES = FAB_COLL_OWN, WINDOW_COUNT, MESSAGE_BYTES, WINDOW_MOST = 16 };
@@ -15,13 +15,13 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-/* A message's step: its chunk, and whether it comes down. Of reduce_scatter and all_gather, chunk q is about the part of rank
- * q mod n. */
+/* A message's step: its chunk, and whether it comes down. Of reduce_scatter and all_gather, chunk q is about the
+ * part of rank q mod n. */
 enum { UP, DOWN, WAY_BITS = 1, CHUNKS_MOST = 1 << 22 };
 
-/* Of a rank: chunks sent, and its own that came back. Of a reducer: messages that it gets, and arrivals by chunk. A rank sends
- * chunk q only when it has the result of q - window, which all have sent then: so the chunks that a reducer adds at a time are
- * `window` in a row at most. */
+/* Of a rank: chunks sent, and its own that came back. Of a reducer: messages that it gets, and arrivals by chunk. A
+ * rank sends chunk q only when it has the result of q - window, which all have sent then: so the chunks that a
+ * reducer adds at a time are `window` in a row at most. */
 enum { RECEIVED, SENT, BACK, EXPECTED = SENT, COUNTERS = 3, COUNTER_BITS = 16 };
 
 static bool is_rank(const fab_coll_t *c) { return c->position < c->count; }

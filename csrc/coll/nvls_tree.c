@@ -1,7 +1,7 @@
-/* NVLS and NVLSTree all-reduce: the switch of each scale-up domain adds up what its ranks have, share by share for the rank that
- * owns it; equal local ranks reduce their share over two trees of domains; the owner writes the result to all of its domain
- * through the switch. One domain: multimem.ld_reduce and multimem.st, each link carrying S (1 + 1/L) each way. NVIDIA, NCCL 2.17
- * (NVLS) and 2.18 (NVLSTree). */
+/* NVLS and NVLSTree all-reduce: the switch of each scale-up domain adds up what its ranks have, share by share for
+ * the rank that owns it; equal local ranks reduce their share over two trees of domains; the owner writes the
+ * result to all of its domain through the switch. One domain: multimem.ld_reduce and multimem.st, each link
+ * carrying S (1 + 1/L) each way. NVIDIA, NCCL 2.17 (NVLS) and 2.18 (NVLSTree). */
 #include "coll/shared.h"
 
 enum { CHUNK_BYTES = FAB_COLL_OWN, WINDOW_COUNT, WINDOW_MOST = 16 };
@@ -14,13 +14,13 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-/* Chunk q is piece q / (2 L) of the half that goes by tree q / L mod 2, of the share of local rank q mod L. A message's step is
- * 8 q + kind: to the switch, a rank's data, or a result to be written to all; from the switch, a chunk added up (to others than
- * its owner only that it is), or a result; between owners, as in double_tree. */
+/* Chunk q is piece q / (2 L) of the half that goes by tree q / L mod 2, of the share of local rank q mod L. A
+ * message's step is 8 q + kind: to the switch, a rank's data, or a result to be written to all; from the switch, a
+ * chunk added up (to others than its owner only that it is), or a result; between owners, as in double_tree. */
 enum { DATA, RESULT, SUM, WRITE, LEFT, RIGHT, PARENT, KIND_BITS = 3, TREES = 2 };
 
-/* Of a rank: chunks sent; chunks added up; those of its own share by tree: from its switch and its children. Of a reducer:
- * arrivals by chunk. Ranks send the chunks in the same order, so they are added up in order. */
+/* Of a rank: chunks sent; chunks added up; those of its own share by tree: from its switch and its children. Of a
+ * reducer: arrivals by chunk. Ranks send the chunks in the same order, so they are added up in order. */
 enum { RECEIVED, SENT, SUMMED, COUNTERS, COUNTER_BITS = 16 };
 
 static uint32_t locals(const fab_coll_t *c) { return fab_coll_locals(c); }
@@ -69,7 +69,8 @@ static void spread(const fab_coll_t *c, const fab_coll_btree_t *t, uint32_t chun
     send(c, c->tree->parent[c->position], chunk, RESULT, true, out);
 }
 
-/* A chunk of the own share came from the switch (kind SUM) or a child: if from all, it goes up, or turns at the root. */
+/* A chunk of the own share came from the switch (kind SUM) or a child: if from all, it goes up, or turns at the
+ * root. */
 static void add(const fab_coll_t *c, fab_coll_state_t *state, uint32_t chunk, uint32_t kind, fab_coll_out_t out)
 {
     const uint32_t tree = tree_of(c, chunk), first = 3 * tree;

@@ -1,7 +1,7 @@
-/* PAT (parallel aggregated trees) all-gather and reduce-scatter: each rank's part goes along a binomial tree of its own, far
- * distances first, and parts that take the same way at the same time share messages up to a chunk: log2 n messages a rank if
- * they fit. Reduce-scatter is the same backwards. Jeaugey, "PAT: a new algorithm for all-gather and reduce-scatter operations
- * at scale", arXiv 2506.20252; in NCCL since 2.23. */
+/* PAT (parallel aggregated trees) all-gather and reduce-scatter: each rank's part goes along a binomial tree of its
+ * own, far distances first, and parts that take the same way at the same time share messages up to a chunk: log2 n
+ * messages a rank if they fit. Reduce-scatter is the same backwards. Jeaugey, "PAT: a new algorithm for all-gather
+ * and reduce-scatter operations at scale", arXiv 2506.20252; in NCCL since 2.23. */
 #include "coll/shared.h"
 
 enum { CHUNK_BYTES = FAB_COLL_OWN };
@@ -14,11 +14,13 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-/* Words: all messages that came, and those of each level. A message's step is its number in its level, and the level. */
+/* Words: all messages that came, and those of each level. A message's step is its number in its level, and the
+ * level. */
 enum { RECEIVED, COUNTERS, COUNTER_BITS = 16, LEVEL_BITS = 4 };
 
-/* On level k, y sends to y + 2^k in an all_gather, y + 2^k to y in a reduce_scatter: the parts of y - o for all multiples o of
- * 2^(k+1) with o + 2^k < n. They go in `groups` messages of `group` parts for every piece of the parts. */
+/* On level k, y sends to y + 2^k in an all_gather, y + 2^k to y in a reduce_scatter: the parts of y - o for all
+ * multiples o of 2^(k+1) with o + 2^k < n. They go in `groups` messages of `group` parts for every piece of the
+ * parts. */
 typedef struct {
     uint32_t levels, pieces, group;
 } plan_t;
@@ -54,19 +56,21 @@ static uint32_t peer(const fab_coll_t *c, uint32_t level)
     return (c->position + (gathers(c) ? distance : c->count - distance)) % c->count;
 }
 
-/* How many messages of level `of` must have come before message i of `level` may go: an all_gather's parts came on the levels
- * above, a reduce_scatter's are summed up from those below; pieces follow each other. Grows with i. */
+/* How many messages of level `of` must have come before message i of `level` may go: an all_gather's parts came on
+ * the levels above, a reduce_scatter's are summed up from those below; pieces follow each other. Grows with i. */
 static uint32_t needed(const fab_coll_t *c, const plan_t *p, uint32_t level, uint32_t i, uint32_t of)
 {
     const uint32_t all = groups(c, p, of), piece = i / groups(c, p, level), group = i % groups(c, p, level);
-    const uint64_t end = (uint64_t)(group + 1) * p->group; /* parts so far */
-    uint64_t before;                                       /* parts of level `of` that these need */
+    const uint64_t own = 1u << level, first = 1u << of, n = c->count;
+    uint64_t end = (uint64_t)(group + 1) * p->group; /* parts so far; those at distances o, o + 2^level < n */
+    uint64_t before = 0;                             /* parts of level `of` that these need */
     if (gathers(c)) {
-        const uint64_t limit = end * (2u << level),
-                       first = 1u << of; /* their distances are first, first + 2^(of+1), … */
-        before = limit > first ? (limit - first - 1) / (2u << of) + 1 : 0;
+        const uint64_t limit = end * 2 * own < n - own ? end * 2 * own : n - own; /* they came to first, 3 first, … */
+        before = limit > first ? (limit - first - 1) / (2 * first) + 1 : 0;
     } else {
-        before = ((1u << level) + (end - 1) * (2u << level)) / (2u << of) + 1;
+        const uint64_t fed = n > own + first ? (n - own - first - 1) / (2 * own) + 1 : 0; /* parts to which `of` adds */
+        end = end < fed ? end : fed;
+        before = end ? (own + (end - 1) * 2 * own) / (2 * first) + 1 : 0;
     }
     const uint64_t messages = (before + p->group - 1) / p->group;
     return piece * all + (messages < all ? (uint32_t)messages : all);

@@ -1,5 +1,6 @@
-/* All-to-all over rails: what a domain has for a rank of another goes inside the domain to the rank of the same rail, and from
- * there in one message; so every message between domains stays on its rail. NCCL's PXN (release 2.12, "PCI x NVLink"). */
+/* All-to-all over rails: what a domain has for a rank of another goes inside the domain to the rank of the same
+ * rail, and from there in one message; so every message between domains stays on its rail. NCCL's PXN (release
+ * 2.12, "PCI x NVLink"). */
 #include "coll/shared.h"
 
 enum { WINDOW_COUNT = FAB_COLL_OWN };
@@ -13,9 +14,9 @@ static const fab_param_t params[] = {
     FAB_PARAM_END,
 };
 
-/* Turn i is about domain v + i, as seen from domain v; turn 0, about the own one, delivers. In a turn each rank hands every
- * other of its domain what it has for that one's rail, be it nothing; who has all of a turn sends it on. Nobody begins turn
- * i + W before having sent turn i on, so the others are 2W turns ahead at most. */
+/* Turn i is about domain v + i, as seen from domain v; turn 0, about the own one, delivers. In a turn each rank
+ * hands every other of its domain what it has for that one's rail, be it nothing; who has all of a turn sends it
+ * on. Nobody begins turn i + W before having sent turn i on, so the others are 2W turns ahead at most. */
 enum { COLLECT, ACROSS, KIND_BITS = 1 };
 enum {
     BEGUN,

@@ -30,7 +30,8 @@ FAB_INLINE fab_coll_range_t fab_coll_own(const fab_coll_t *c, uint32_t position)
     return fab_coll_cut(fab_coll_all(c), c->count, position);
 }
 
-/* What one rank has for another: of an all_to_all and a reduce_scatter the receiver's part, of an all_gather the sender's. */
+/* What one rank has for another: of an all_to_all and a reduce_scatter the receiver's part, of an all_gather the
+ * sender's. */
 FAB_INLINE int64_t fab_coll_between(const fab_coll_t *c, uint32_t from, uint32_t to)
 {
     if (c->splits)
@@ -48,10 +49,11 @@ FAB_INLINE uint32_t fab_coll_locals(const fab_coll_t *c)
 
 /* ---- rings -------------------------------------------------------------------------------------- */
 
-/* A channel's ring goes from domain to domain. In even domains it enters at local rank `channel` and goes up, in odd ones
- * it enters where the last left, at `channel` - 1, and goes down: so it changes domains between equal local ranks, which
- * share a rail, and each rail carries as many channels in as out. (With an odd number of domains the last hop, back to
- * domain 0, changes rails.) NCCL turns the rings of every second node about for the same reason. */
+/* A channel's ring goes from domain to domain. In even domains it enters at local rank `channel` and goes up, in
+ * odd ones it enters where the last left, at `channel` - 1, and goes down: so it changes domains between equal
+ * local ranks, which share a rail, and each rail carries as many channels in as out. (With an odd number of domains
+ * the last hop, back to domain 0, changes rails.) NCCL turns the rings of every second node about for the same
+ * reason. */
 FAB_INLINE uint32_t fab_coll_ring_place(const fab_coll_t *c, uint32_t channel, uint32_t position)
 {
     const uint32_t locals = fab_coll_locals(c), domain = position / locals, local = position % locals;
@@ -73,8 +75,8 @@ typedef struct {
     uint32_t parent, child[2];
 } fab_coll_btree_t;
 
-/* The binary tree over 0 … n-1 in which v with k trailing zeros is between subtrees of 2^k - 1 nodes, and 0 is above all:
- * all odd nodes are leaves. */
+/* The binary tree over 0 … n-1 in which v with k trailing zeros is between subtrees of 2^k - 1 nodes, and 0 is
+ * above all: all odd nodes are leaves. */
 FAB_INLINE fab_coll_btree_t fab_coll_btree(uint32_t n, uint32_t v)
 {
     fab_coll_btree_t t = {FAB_NONE, {FAB_NONE, FAB_NONE}};

@@ -1,6 +1,7 @@
-/* All-reduce, reduce-scatter and all-gather on a torus of up to three dimensions: rings in one dimension after another, the
- * data split so that each of its 2 d parts takes the dimensions in another order, or the other way round, and all 2 d links of a
- * chip work at once. Chan, Heimlich, Purkayastha, van de Geijn, "Collective communication", CCPE 2007 (bucket algorithms). */
+/* All-reduce, reduce-scatter and all-gather on a torus of up to three dimensions: rings in one dimension after
+ * another, the data split so that each of its 2 d parts takes the dimensions in another order, or the other way
+ * round, and all 2 d links of a chip work at once. Chan, Heimlich, Purkayastha, van de Geijn, "Collective
+ * communication", CCPE 2007 (bucket algorithms). */
 #include "coll/shared.h"
 
 enum { X_COUNT = FAB_COLL_OWN, Y_COUNT, Z_COUNT, DIMENSIONS_MOST = 3, SIZE_MOST_OF_THREE = 256 };
@@ -45,8 +46,8 @@ static const char *refuses(const fab_coll_t *c)
     return product == c->count ? NULL : "x_count, y_count and z_count do not make up the ranks";
 }
 
-/* Channel 2 o + w starts with dimension o and goes up (w = 0) or down (w = 1). Phases 0 … d-1 reduce, in dimensions o, o+1, …;
- * phases d … 2d-1 gather, in the same dimensions backwards. */
+/* Channel 2 o + w starts with dimension o and goes up (w = 0) or down (w = 1). Phases 0 … d-1 reduce, in dimensions
+ * o, o+1, …; phases d … 2d-1 gather, in the same dimensions backwards. */
 typedef struct {
     uint32_t channel, phase, dimension;
     bool gathers;
@@ -93,8 +94,8 @@ static uint32_t block(const fab_coll_t *c, const shape_t *s, const phase_t *p, u
     return turned(size, p->channel, (place + 2 * size - !p->gathers - step) % size);
 }
 
-/* Calls carry for the ranges of a block: of an all_reduce the cut by the coordinates so far, else the share of every position
- * that has them. */
+/* Calls carry for the ranges of a block: of an all_reduce the cut by the coordinates so far, else the share of
+ * every position that has them. */
 static void ranges(const fab_coll_t *c, const shape_t *s, const phase_t *p, uint32_t step, fab_coll_carry_t *carry,
                    void *context)
 {
@@ -168,8 +169,8 @@ static bool is_complete(const fab_coll_state_t *state, const shape_t *s, uint32_
     return come(state, s, channel, phase) == s->size[p.dimension] - 1;
 }
 
-/* Begins a channel's phase, and the next ones as long as all of them has come: others may be phases ahead. What came too early
- * to be reduced is in the order in which the rank before sends. */
+/* Begins a channel's phase, and the next ones as long as all of them has come: others may be phases ahead. What
+ * came too early to be reduced is in the order in which the rank before sends. */
 static void begin(const fab_coll_t *c, const shape_t *s, fab_coll_state_t *state, uint32_t channel, uint32_t phase,
                   fab_coll_out_t out)
 {

@@ -1,6 +1,7 @@
-/* A stage for collectives' state machines, alone: messages are delivered in random legal order (between two positions and
- * on one channel in order, else any), ranks start at random times, acknowledgements come late. Every position must end,
- * once, with nothing left over. The stage follows the data: which ranks have contributed to every byte at every position. */
+/* A stage for collectives' state machines, alone: messages are delivered in random legal order (between two
+ * positions and on one channel in order, else any), ranks start at random times, acknowledgements come late. Every
+ * position must end, once, with nothing left over. The stage follows the data: which ranks have contributed to
+ * every byte at every position. */
 #ifndef FAB_TESTS_COLL_STAGE_H
 #define FAB_TESTS_COLL_STAGE_H
 

@@ -1,5 +1,5 @@
-/* Collectives that know of channels, scale-up domains and rails: what each rank ends with, what crosses between domains,
- * and the bytes against the closed forms. */
+/* Collectives that know of channels, scale-up domains and rails: what each rank ends with, what crosses between
+ * domains, and the bytes against the closed forms. */
 #include "coll_stage.h"
 
 #include <stdlib.h>
@@ -114,7 +114,8 @@ static void halvings(uint32_t n, int64_t bytes, uint64_t seed)
     }
 }
 
-/* BlueConnect's bytes: inside the domain (L-1) / L of all twice, between domains 2 (D-1) / D of a share, on the rail. */
+/* BlueConnect's bytes: inside the domain (L-1) / L of all twice, between domains 2 (D-1) / D of a share, on the
+ * rail. */
 static void hierarchies(shape_t shape, int64_t bytes, uint64_t seed)
 {
     const uint32_t locals = shape.locals, n = shape.domains * locals;

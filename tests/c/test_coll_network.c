@@ -9,7 +9,8 @@ enum { ALL_MOST = STAGE_POSITIONS };
 static uint32_t parent[ALL_MOST], first[ALL_MOST + 1], children[ALL_MOST];
 static fab_coll_tree_t tree;
 
-/* A reducer for each `locals` ranks; `above`: one more over them all, else the first is (joined), else each is alone. */
+/* A reducer for each `locals` ranks; `above`: one more over them all, else the first is (joined), else each is
+ * alone. */
 typedef enum { ALONE, FIRST_IS_ROOT, ROOT_ABOVE } above_t;
 
 static void make_tree(uint32_t count, uint32_t locals, above_t above)

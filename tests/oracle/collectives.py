@@ -1,8 +1,8 @@
-"""The five collective algorithms: what one rank does when it starts, receives, and is acknowledged.
+"""Collective algorithms: what one rank does when it starts, receives, and is acknowledged.
 
-``send(to_position, size, step)`` hands a message over; ``step`` tells the receiver which one it is. Every
-method returns whether the rank is done: it has received all that it needs and handed over all that it sends.
-It ends when that has been acknowledged.
+``send(to_position, size, step, channel)`` hands a message over; ``step`` tells the receiver which one it is.
+Every method returns whether the rank is done: it has received all that it needs and handed over all that it
+sends. It ends when that has been acknowledged.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ class Collective:
     minds_acknowledgements = False
 
     def __init__(
-        self, op: Any, position: int, param: dict[str, int], send: Callable[[int, int, int], None]
+        self, op: Any, position: int, param: dict[str, int], send: Callable[[int, int, int, int], None]
     ) -> None:
         self.kind, self.size, self.splits = op.kind, op.size, op.splits
         self.n, self.position, self.root = len(op.ranks), position, op.root
         self.param, self.send = param, send
+        self.channels = param.get("channel_count", 1)
         self.got = 0
 
-    def peers(self) -> Iterator[int]:
-        """Yield the positions that this one may send to."""
+    def peers(self) -> Iterator[tuple[int, int]]:
+        """Yield the positions that this one may send to, each with a channel."""
         raise AssertionError
 
     def start(self) -> bool:
@@ -39,7 +40,7 @@ class Collective:
     def received(self, step: int) -> bool:
         raise AssertionError
 
-    def acknowledged(self) -> bool:
+    def acknowledged(self, step: int) -> bool:
         return False
 
 
@@ -52,28 +53,33 @@ class Ring(Collective):
 
     @property
     def m(self) -> int:
-        return pieces(self.size // self.n, self.param["chunk_bytes"], (1 << STEP_BITS) // (self.steps + 1))
+        most = (1 << STEP_BITS) // ((self.steps + 1) * self.channels)
+        return pieces(self.size // self.n // self.channels, self.param["chunk_bytes"], most)
 
-    def peers(self) -> Iterator[int]:
+    def peers(self) -> Iterator[tuple[int, int]]:
         if self.n > 1:
-            yield (self.position + 1) % self.n
+            yield from (((self.position + 1) % self.n, channel) for channel in range(self.channels))
 
-    def pass_on(self, step: int, piece: int) -> None:
+    def pass_on(self, step: int, piece: int, channel: int) -> None:
         whole = part(self.size, self.n, (self.position - step) % self.n)
-        self.send((self.position + 1) % self.n, part(whole, self.m, piece), step * self.m + piece)
+        size = part(part(whole, self.channels, channel), self.m, piece)
+        number = (step * self.m + piece) * self.channels + channel
+        self.send((self.position + 1) % self.n, size, number, channel)
 
     def start(self) -> bool:
         if self.n == 1:
             return True
         for piece in range(self.m):
-            self.pass_on(0, piece)
+            for channel in range(self.channels):
+                self.pass_on(0, piece, channel)
         return False
 
     def received(self, step: int) -> bool:
-        if step // self.m + 1 < self.steps:
-            self.pass_on(step // self.m + 1, step % self.m)
+        number, channel = divmod(step, self.channels)
+        if number // self.m + 1 < self.steps:
+            self.pass_on(number // self.m + 1, number % self.m, channel)
         self.got += 1
-        return self.got == self.steps * self.m
+        return self.got == self.steps * self.m * self.channels
 
 
 class Chain(Collective):
@@ -81,7 +87,8 @@ class Chain(Collective):
 
     @property
     def m(self) -> int:
-        return pieces(self.size, self.param["chunk_bytes"], 1 << (STEP_BITS - 2))
+        most = (1 << (STEP_BITS - 2)) // self.channels
+        return pieces(self.size // self.channels, self.param["chunk_bytes"], most)
 
     @property
     def place(self) -> int:
@@ -89,24 +96,26 @@ class Chain(Collective):
         behind_root = (self.position - self.root) % self.n
         return behind_root if self.kind == "broadcast" else (behind_root - 1) % self.n
 
-    def peers(self) -> Iterator[int]:
+    def peers(self) -> Iterator[tuple[int, int]]:
         if self.n > 1 and self.place != self.n - 1:
-            yield (self.position + 1) % self.n
+            yield from (((self.position + 1) % self.n, channel) for channel in range(self.channels))
 
-    def pass_on(self, piece: int) -> None:
-        self.send((self.position + 1) % self.n, part(self.size, self.m, piece), piece)
+    def pass_on(self, step: int) -> None:
+        piece, channel = divmod(step, self.channels)
+        size = part(part(self.size, self.channels, channel), self.m, piece)
+        self.send((self.position + 1) % self.n, size, step, channel)
 
     def start(self) -> bool:
         if self.n > 1 and self.place == 0:
-            for piece in range(self.m):
-                self.pass_on(piece)
+            for step in range(self.m * self.channels):
+                self.pass_on(step)
         return self.n == 1 or self.place == 0
 
     def received(self, step: int) -> bool:
         if self.place != self.n - 1:
             self.pass_on(step)
         self.got += 1
-        return self.got == self.m
+        return self.got == self.m * self.channels
 
 
 class Tree(Collective):
@@ -128,14 +137,14 @@ class Tree(Collective):
     def at(self, v: int) -> int:
         return (v + self.root) % self.n
 
-    def peers(self) -> Iterator[int]:
+    def peers(self) -> Iterator[tuple[int, int]]:
         if self.v and self.kind != "broadcast":
-            yield self.at((self.v - 1) // 2)
+            yield self.at((self.v - 1) // 2), 0
         if self.kind != "reduce":
-            yield from (self.at(child) for child in self.children)
+            yield from ((self.at(child), 0) for child in self.children)
 
     def pass_on(self, v: int, piece: int, came_from: int) -> None:
-        self.send(self.at(v), part(self.size, self.m, piece), piece << 2 | came_from)
+        self.send(self.at(v), part(self.size, self.m, piece), piece << 2 | came_from, 0)
 
     def down(self, piece: int) -> None:
         for child in self.children:
@@ -186,11 +195,11 @@ class Pairwise(Collective):
             return self.splits[src * self.n + dst if len(self.splits) > self.n else dst]
         return part(self.size, self.n, src if self.kind == "all_gather" else dst)
 
-    def peers(self) -> Iterator[int]:
+    def peers(self) -> Iterator[tuple[int, int]]:
         for i in range(1, self.n):
             to = (self.position + i) % self.n
             if self.between(self.position, to) > 0:
-                yield to
+                yield to, 0
 
     def go_on(self) -> bool:
         while self.next < self.n and self.open < self.param["window_count"]:
@@ -199,7 +208,7 @@ class Pairwise(Collective):
             size = self.between(self.position, to)
             if size:
                 self.open += 1
-                self.send(to, size, 0)
+                self.send(to, size, 0, 0)
         return self.next == self.n and self.got == self.expected
 
     def start(self) -> bool:
@@ -209,7 +218,7 @@ class Pairwise(Collective):
         self.got += 1
         return self.go_on()
 
-    def acknowledged(self) -> bool:
+    def acknowledged(self, step: int) -> bool:
         self.open -= 1
         return self.go_on()
 
@@ -222,14 +231,14 @@ class Dissemination(Collective):
         self.round = 0
         self.arrived: set[int] = set()
 
-    def peers(self) -> Iterator[int]:
+    def peers(self) -> Iterator[tuple[int, int]]:
         ahead = 1
         while ahead < self.n:
-            yield (self.position + ahead) % self.n
+            yield (self.position + ahead) % self.n, 0
             ahead *= 2
 
     def tell(self) -> None:
-        self.send((self.position + (1 << self.round)) % self.n, self.param["message_bytes"], self.round)
+        self.send((self.position + (1 << self.round)) % self.n, self.param["message_bytes"], self.round, 0)
 
     def start(self) -> bool:
         if self.n > 1:
@@ -244,12 +253,3 @@ class Dissemination(Collective):
                 return True
             self.tell()
         return False
-
-
-ALGORITHMS: dict[str, type[Collective]] = {
-    "ring": Ring,
-    "chain": Chain,
-    "tree": Tree,
-    "pairwise": Pairwise,
-    "dissemination": Dissemination,
-}

@@ -12,10 +12,10 @@ from .world import ALGORITHMS, Cable, World, row
 NS, US, MS = 1_000, 1_000_000, 1_000_000_000
 RATES = [10_000, 25_000, 40_000, 100_000, 123_457, 400_000]
 COLLECTIVES = {
-    "all_reduce": ["ring", "tree"],
-    "reduce_scatter": ["ring", "pairwise"],
-    "all_gather": ["ring", "pairwise"],
-    "all_to_all": ["pairwise"],
+    "all_reduce": ["ring", "tree", "double_tree", "halving_doubling", "hierarchical", "torus"],
+    "reduce_scatter": ["ring", "pairwise", "halving_doubling", "hierarchical", "torus", "pat"],
+    "all_gather": ["ring", "pairwise", "halving_doubling", "hierarchical", "torus", "pat"],
+    "all_to_all": ["pairwise", "pxn"],
     "broadcast": ["chain", "tree"],
     "reduce": ["chain", "tree"],
     "barrier": ["dissemination"],
@@ -396,11 +396,15 @@ def _dcqcn(rng: random.Random, frame: int) -> dict[str, int]:
 
 def _coll(rng: random.Random, mtu: int) -> dict[str, dict[str, int]]:
     coll: dict[str, dict[str, int]] = {}
-    for name in ("ring", "tree", "chain", "pairwise", "dissemination"):
+    for name in dict.fromkeys(name for names in COLLECTIVES.values() for name in names):
         coll[name] = {"launch_ps": rng.choice([0, 0, 3 * US]), "step_ps": rng.choice([0, 0, 200 * NS])}
-        if name in ("ring", "tree", "chain"):
+        if name in ("ring", "tree", "chain", "double_tree", "pat"):
             coll[name]["chunk_bytes"] = rng.choice([0, 2 * mtu, 5000])
+        if name in ("ring", "chain", "double_tree"):
+            coll[name]["channel_count"] = rng.choice([1, 1, 2, 5])
     coll["pairwise"]["window_count"] = rng.choice([1, 2, 8])
+    coll["pxn"]["window_count"] = rng.choice([1, 2, 6])
+    coll["hierarchical"]["slice_bytes"] = rng.choice([0, 2 * mtu, 5000])
     return coll
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .collectives import ALGORITHMS, Collective
+from .collectives import Collective
+from .domain_collectives import ALGORITHMS
 from .host import Connection, Host
 from .rules import MASK, mix
 
@@ -116,13 +117,13 @@ class Program:
         return ALGORITHMS[name](instance.op, instance.position, self.sim.coll_param[name], send)
 
     def connect(self) -> None:
-        """Match sends with recvs, and make a connection for every (host, lane, class, host) that sends.
+        """Match sends with recvs, and make a connection for all (host, lane, class, channel, host) that send.
 
         A stream is a lane; collectives outside streams share lane -1; a send outside has a lane of its own.
         """
         flows: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
         recvs: dict[tuple[int, int, int], list[Instance]] = defaultdict(list)
-        edges: set[tuple[int, int, int, int]] = set()
+        edges: set[tuple[int, int, int, int, int]] = set()
         lanes: dict[int, int] = {}
         for instance in self.instances:
             op = instance.op
@@ -132,8 +133,8 @@ class Program:
                 recvs[op.peers[instance.position], instance.rank, op.tag].append(instance)
             elif op.kind != "compute":
                 host = self.rank_host[instance.rank]
-                for to in self.collective(instance).peers():
-                    edges.add((host, op.stream, op.priority, self.rank_host[op.ranks[to]]))
+                for to, channel in self.collective(instance).peers():
+                    edges.add((host, op.stream, op.priority, channel, self.rank_host[op.ranks[to]]))
         for (src, dst, tag), sends in flows.items():
             for ordinal, (send, recv) in enumerate(zip(sends, recvs[src, dst, tag], strict=True)):
                 send.match, recv.match = recv, send
@@ -141,19 +142,19 @@ class Program:
                 lanes[send.number] = send.op.stream if send.op.stream >= 0 else own
                 if src != dst:
                     host, lane = self.rank_host[src], lanes[send.number]
-                    edges.add((host, lane, send.op.priority, self.rank_host[dst]))
-        self.connections: dict[tuple[int, int, int, int], Connection] = {}
-        for src, lane, data_class, dst in sorted(edges):
+                    edges.add((host, lane, send.op.priority, 0, self.rank_host[dst]))
+        self.connections: dict[tuple[int, int, int, int, int], Connection] = {}
+        for src, lane, data_class, channel, dst in sorted(edges):
             tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
             c = Connection(self.sim, src, dst, lane, data_class, len(tx), len(rx))
             tx.append(c)
             rx.append(c)
-            self.connections[src, lane, data_class, dst] = c
+            self.connections[src, lane, data_class, channel, dst] = c
         for number, lane in lanes.items():
             send = self.instances[number]
             dst = send.op.peers[send.position]
             if send.rank != dst:
-                key = self.rank_host[send.rank], lane, send.op.priority, self.rank_host[dst]
+                key = self.rank_host[send.rank], lane, send.op.priority, 0, self.rank_host[dst]
                 send.connection = self.connections[key]
 
     # ---- the run
@@ -228,12 +229,12 @@ class Program:
             instance.running = None
             self.timer(instance, now, END, self.end)
 
-    def coll_send(self, instance: Instance, to: int, size: int, step: int) -> None:
+    def coll_send(self, instance: Instance, to: int, size: int, step: int, channel: int) -> None:
         op = instance.op
         receiver = self.instances[op.first + to]
-        key = self.rank_host[instance.rank], op.stream, op.priority, self.rank_host[receiver.rank]
+        key = self.rank_host[instance.rank], op.stream, op.priority, channel, self.rank_host[receiver.rank]
         delivered = partial(self.coll_delivered, receiver, step)
-        acknowledged = partial(self.coll_acknowledged, instance)
+        acknowledged = partial(self.coll_acknowledged, instance, step)
         instance.open += 1
         self.host(instance).post(self.connections[key], size, delivered, acknowledged, self.sim.now)
 
@@ -250,12 +251,12 @@ class Program:
         else:
             self.settle(instance, instance.running.received(step), now)
 
-    def coll_acknowledged(self, instance: Instance, now: int) -> None:
+    def coll_acknowledged(self, instance: Instance, step: int, now: int) -> None:
         running = instance.running
         assert running, "it ended before all that it sent was acknowledged"
         instance.open -= 1
         minds = running.minds_acknowledgements and not instance.done
-        self.settle(instance, minds and running.acknowledged(), now)
+        self.settle(instance, minds and running.acknowledged(step), now)
 
     def settle(self, instance: Instance, done: bool, now: int) -> None:
         """A rank that is done ends when all that it sent has been acknowledged."""
