@@ -11,9 +11,9 @@ __all__ = ["combination_issues"]
 
 # What a congestion control reads: where it comes from, and which models of that section give it.
 _NEEDS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
-    "dcqcn": ("switch", ("ethernet",), "whose ECN marks DCQCN needs"),
-    "hpcc": ("switch", ("ethernet",), "whose telemetry HPCC needs"),
-    "ib_cc": ("switch", ("voq",), "whose FECN marks it needs"),
+    "dcqcn": ("switch", ("ethernet",), "whose ECN marks it reads"),
+    "hpcc": ("switch", ("ethernet",), "whose telemetry it reads"),
+    "ib_cc": ("switch", ("voq",), "whose FECN marks it reads"),
     "srd_cc": ("transport", ("srd",), "whose paths it controls"),
 }
 
@@ -59,7 +59,7 @@ def combination_issues(
         if models[section] not in able:
             blame(
                 "congestion_control",
-                f"allowed: others (none); it goes with {section}.model = {' or '.join(able)}, {why}",
+                f"allowed: none or another; it goes with {section}.model = {' or '.join(able)}, {why}",
             )
     own = _OWN_CONTROL.get(models["transport"])
     if own and control not in own and control not in _NEEDS:

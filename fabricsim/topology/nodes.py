@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from fabricsim.fabrics.section import Issue, raise_issues
 from fabricsim.topology.cabling import SCALE_UP, Cabling
 from fabricsim.topology.model import Int64, Topology
-from fabricsim.topology.spec import MAX_HOSTS, Delay, Latency, Rate, TopologySpec, joints
+from fabricsim.topology.spec import MAX_HOSTS, MAX_PORTS, Delay, Latency, Rate, TopologySpec, joints
 
 __all__ = ["Nodes"]
 
@@ -137,6 +137,8 @@ class Nodes(TopologySpec):
             issues.append(((), f"makes {self.n_gpus:,} GPUs, allowed: at most {MAX_HOSTS:,}", None))
         self._check_scale_up(issues)
         self._check_scale_out(issues)
+        if not issues:
+            self._check_ports(issues)
         if self.scale_up == "none" and self.fabric == "none":
             text = "found 'none' with scale_up = \"none\", allowed: rails or racks; the GPUs need a network"
             issues.append((("fabric",), text, "none"))
@@ -154,9 +156,6 @@ class Nodes(TopologySpec):
             issues.append((("scale_up_latency",), 'missing, allowed: scale_up_latency = "100ns"', None))
         if self.scale_up == "mesh" and self.nvls:
             issues.append((("nvls",), 'found true, allowed: false with scale_up = "mesh"', True))
-        if self.scale_up == "mesh" and (size := self.gpus_per_node * self.nodes_per_domain) > 1024:
-            text = f"makes meshes of {size:,} GPUs, allowed: at most 1,024"
-            issues.append((("nodes_per_domain",), text, self.nodes_per_domain))
         if self.fabric == "none" and self.nodes > self.nodes_per_domain:
             most = f"1 to {self.nodes_per_domain} (nodes_per_domain)"
             text = f'found {self.nodes}, allowed: {most} with fabric = "none"'
@@ -192,6 +191,28 @@ class Nodes(TopologySpec):
             text = f"found {self.spines}, allowed: >= 1, which the cores join"
             issues.append((("spines",), text, self.spines))
 
+    def _check_ports(self, issues: list[Issue]) -> None:
+        """Say which switches would have more ports than the core takes."""
+        shape = _Shape(self)
+        domain = min(self.nodes_per_domain, self.nodes) * self.gpus_per_node
+        up = {"switch": domain + self.nvls, "mesh": domain, "none": 0}[self.scale_up]
+        nic = self.gpus_per_node // min(self.n_nics, self.gpus_per_node) + max(
+            self.n_nics // self.gpus_per_node, 1
+        )
+        leaf = shape.nodes_of_leaf * (1 if self.fabric == "rails" else self.n_nics) + self.sharp
+        leaf += self.links_per_spine * self.spines if shape.spines else 0
+        spine = shape.most_leaves * self.links_per_spine + shape.cores * self.links_per_core + self.sharp
+        core = shape.spines * self.links_per_core + self.sharp
+        found = [("nodes_per_domain", "scale-up switches", up)]
+        if self.fabric != "none":
+            found += [("nics_per_node", "interfaces", nic), ("nodes_per_leaf", "leaves", leaf)]
+            found += [("spines", "spines", spine if shape.spines else 0)]
+            found += [("cores", "cores", core if shape.cores else 0)]
+        for key, what, ports in found:
+            if ports > MAX_PORTS:
+                text = f"makes {what} of {ports:,} ports, allowed: at most {MAX_PORTS:,}"
+                issues.append(((key,), text, getattr(self, key)))
+
     # ---- numbers
 
     @property
@@ -225,6 +246,7 @@ class _Shape:
         per_leaf = min(spec.nodes_per_leaf or per_pod, per_pod)
         node = np.arange(spec.nodes, dtype=np.int64)
         groups_of_pod = -(-per_pod // per_leaf)
+        self.nodes_of_leaf = per_leaf
         self.group_of_node = node // per_pod * groups_of_pod + node % per_pod // per_leaf
         self.leaves_of_group = spec.n_nics if spec.fabric == "rails" else 1
         self.groups = int(self.group_of_node[-1]) + 1

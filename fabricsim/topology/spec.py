@@ -12,10 +12,23 @@ from pydantic import Field, model_validator
 from fabricsim.fabrics.section import Section, raise_issues
 from fabricsim.topology.model import Int32, Topology
 
-__all__ = ["MAX_HOSTS", "Delay", "Latency", "Rate", "RegularSpec", "TopologySpec", "assemble", "joints"]
+__all__ = [
+    "MAX_HOSTS",
+    "MAX_PORTS",
+    "Delay",
+    "Latency",
+    "Rate",
+    "RegularSpec",
+    "TopologySpec",
+    "assemble",
+    "joints",
+]
 
 #: The most hosts of a topology: node numbers, ports and link numbers stay well inside 32 bits.
 MAX_HOSTS = 2**20
+
+#: The most ports of a switch that the core takes.
+MAX_PORTS = 1023
 
 # 100 Tb/s and 1 s: wider than any cable, so that sums of times cannot leave 64 bits.
 Rate = Annotated[int, Field(gt=0, le=100_000_000)]

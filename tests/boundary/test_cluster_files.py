@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from fabricsim.cluster import Cluster
 from fabricsim.errors import ConfigError
 from fabricsim.platforms import preset_path
+from fabricsim.topology import KINDS
 
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -69,6 +70,7 @@ KEYS = st.sampled_from(
         "congestion_control",
         "collectives",
         "accelerator",
+        "scale_up",
     ]
 )
 FIELDS = st.sampled_from(
@@ -94,6 +96,33 @@ FIELDS = st.sampled_from(
 def test_values_of_wrong_types(data):
     with pytest.raises(ConfigError):
         Cluster.from_dict({"topology": {"kind": "star"}} | data)
+
+
+@st.composite
+def made_topologies(draw):
+    """A topology of any kind, whose fields have small numbers, words that some kind knows, or anything."""
+    kind = draw(st.sampled_from([kind for kind in KINDS if kind != "file"]))
+    cls = KINDS[kind]
+    fields = [*cls.model_fields, *cls.short_fields()]
+    words = st.sampled_from(["switch", "mesh", "none", "rails", "racks", "100Gbps", "1us", True, "0ns"])
+    table = draw(st.dictionaries(st.sampled_from(fields), st.integers(-1, 5) | words | JSON, max_size=12))
+    needed = {
+        name: draw(st.integers(1, 5))
+        for name, field in cls.model_fields.items()
+        if field.is_required() and draw(st.booleans())
+    }
+    return {"rate_mbps": 1000, "latency_ps": 10} | needed | table | {"kind": kind}
+
+
+@QUIET
+@given(made_topologies())
+def test_topologies_of_odd_numbers(table):
+    try:
+        t = Cluster.from_dict({"name": "x", "topology": table}, where="c.toml").topology()
+    except ConfigError as error:
+        assert "c.toml:topology" in str(error) or "topology: " in str(error)
+    else:
+        assert t.n_rank_hosts >= 1
 
 
 @QUIET

@@ -176,7 +176,10 @@ def test_models_that_go_together(models):
         ({"switch": "voq"}, "link.model: found 'pause', allowed: credit with the switch voq"),
         ({"link": "credit"}, "switch.model: found 'ethernet', allowed: voq with credit links"),
         ({"routing": "torus"}, "routing.model: found 'torus', allowed: a route that a nodes has"),
-        ({"congestion_control": "ib_cc"}, "congestion_control.model: found 'ib_cc', allowed: others (none)"),
+        (
+            {"congestion_control": "ib_cc"},
+            "congestion_control.model: found 'ib_cc', allowed: none or another",
+        ),
         ({"congestion_control": "srd_cc"}, "it goes with transport.model = srd"),
         (
             {"transport": "srd", "congestion_control": "swift"},
@@ -184,7 +187,7 @@ def test_models_that_go_together(models):
         ),
         (
             {"switch": "voq", "link": "credit", "congestion_control": "hpcc"},
-            "it goes with switch.model = ethernet, whose telemetry HPCC needs",
+            "it goes with switch.model = ethernet, whose telemetry it reads",
         ),
     ],
 )
@@ -195,3 +198,61 @@ def test_models_that_do_not_go_together(models, message):
 
 def test_all_that_does_not_go_together_is_told():
     assert len(together(switch="voq", routing="torus", congestion_control="dcqcn")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (
+            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up = "none"\nfabric = "rials"\nrate = "1Gbps"\n',
+            {"6:topology.fabric": "found 'rials', allowed: 'rails', 'racks' or 'none'"},
+        ),
+        (
+            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up_rate = "450GB/s"\nscale_up_latency = "0ns"\n'
+            'rate = "400Gbps"\nlatency = "1us"\nnic_per_node = 4\n',
+            {
+                "6:topology.scale_up_latency": "found 0, allowed: more than 0",
+                "9:topology.nic_per_node": "did you mean 'nics_per_node'",
+            },
+        ),
+        (
+            'kind = "torus"\nx = 6\ny = 4\nz = 8\ntwisted = true\nrate = "45GB/s"\nlatency = "1us"\n',
+            {
+                "3:topology.x": "found 6, allowed: 1 to 4, or a multiple of 4",
+                "6:topology.twisted": "found true with 6 x 4 x 8",
+            },
+        ),
+        (
+            'kind = "circuits"\nracks = 4\nhosts_per_rack = 1\nslot = "1us"\ndark = "2us"\nrate = "1Gbps"\n'
+            'latency = "1us"\nrounds = [\n  [[0, 1]],\n  [[0, 4]],\n]\n',
+            {
+                "6:topology.dark": "found 2000000, allowed: less than a slot",
+                "11:topology.rounds[1]": "found [0, 4], allowed: two racks of 0 to 3",
+            },
+        ),
+    ],
+)
+def test_faults_of_topologies_name_file_line_and_key(tmp_path, text, places):
+    path = tmp_path / "c.toml"
+    path.write_text("[topology]\n" + text)
+    with pytest.raises(ConfigError) as caught:
+        Cluster.load(path)
+    found = {problem.where: problem.message for problem in caught.value.problems}
+    assert sorted(found) == sorted(f"{path}:{place}" for place in places)
+    assert all(message in found[f"{path}:{place}"] for place, message in places.items())
+
+
+def test_models_that_do_not_go_together_are_told_with_their_lines(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[topology]\nkind = "star"\nhosts = 4\nrate = "1Gbps"\nlatency = "1us"\n[switch]\nmodel = "voq"\n'
+        '[routing]\nmodel = "torus"\n[scale_up.link]\nmodel = "pause"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        Cluster.load(path)
+    assert [problem.where for problem in caught.value.problems] == [
+        f"{path}:link.model",
+        f"{path}:9:routing.model",
+        f"{path}:congestion_control.model",
+        f"{path}:11:scale_up.link.model",
+    ]
