@@ -36,8 +36,10 @@ class NcclSettings(Section):
     nic_count
         Interfaces of a node.
     net_latency_ps
-        What the network plug-in adds to a message's latency, ps: aws-ofi-nccl tells 75 us (p4d, p5) or 35 us
-        (p5en, p6).
+        What the network plug-in tells the tuner of a message's latency, ps: aws-ofi-nccl 75 us (p4d, p5) or
+        35 us (p5en, p6). It steers the choice only; what is emulated takes as long as it takes.
+    collnet
+        As NCCL_COLLNET_ENABLE: whether switches that reduce (SHARP) may be used; default false.
     cpu
         ``intel`` or ``amd``, which differ in LL between nodes and in the time to post to the network.
 
@@ -57,6 +59,7 @@ class NcclSettings(Section):
     nic_rate_mbps: _Rate | None = None
     nic_count: Annotated[int, Field(ge=1, le=65_536)] | None = None
     net_latency_ps: Annotated[int, Field(ge=0, le=10**12)] = 0
+    collnet: bool = False
     cpu: Literal["intel", "amd"] = "intel"
 
     @model_validator(mode="after")

@@ -194,6 +194,8 @@ LL_CHUNK_BYTES, NVLS_CHUNK_BYTES, NET_CHUNK_BYTES = 32 << 10, 128 << 10, 128 << 
 
 #: Messages between two ranks up to this size go by LL (NCCL_P2P_LL_THRESHOLD).
 P2P_LL_BYTES = 16 << 10
+#: Messages of a rank that a kernel has under way at once: 8 a channel, on 32 channels (src/include/device.h).
+P2P_AT_ONCE = 256
 
 #: Bytes that a protocol sends beside the data, parts per million: LL 8 of 16, LL128 8 of 128.
 PROTOCOL_OVERHEAD_PPM: Mapping[Protocol, int] = {

@@ -34,13 +34,14 @@ Variant = tuple[str, dict[str, int]]
 _PS_PER_US = 1_000_000
 _VARIANTS_MOST = 32_767
 
-#: The core's algorithm for each of NCCL's; of a broadcast and a reduce, the ring is a chain.
+#: The core's algorithm for each of NCCL's. The ring of a broadcast or reduce is a chain; NVLS that gathers or
+#: scatters, or goes on into switches that reduce (SHARP), is a tree of switches.
 IMPLEMENTATIONS: Mapping[Algorithm, str] = {
     Algorithm.TREE: "double_tree",
     Algorithm.RING: "ring",
-    Algorithm.COLLNET_DIRECT: "sharp",
-    Algorithm.COLLNET_CHAIN: "sharp",
-    Algorithm.NVLS: "nvls",
+    Algorithm.COLLNET_DIRECT: "in_network",
+    Algorithm.COLLNET_CHAIN: "in_network",
+    Algorithm.NVLS: "nvls_tree",
     Algorithm.NVLS_TREE: "nvls_tree",
     Algorithm.PAT: "pat",
 }
@@ -238,6 +239,7 @@ def _without_choice(plan: Plan, site: Site, system: System, kind: str, sizes: In
         if kind == "all_to_all":
             values["overhead_ppm"] = facts.PROTOCOL_OVERHEAD_PPM[protocol]
             values["up_overhead_ppm"] = _kernel_overhead(site, system, Algorithm.RING, protocol)
+            values["window_count"] = min(max(system.n_ranks - 1, 1), facts.P2P_AT_ONCE)
         numbers.append(plan.add(_known(name, values)))
     return np.where(small, numbers[0], numbers[1])
 
@@ -249,6 +251,8 @@ def _variant(
     site: Site, system: System, kind: str, algorithm: Algorithm, protocol: Protocol, channels: int, size: int
 ) -> Variant:
     name = "chain" if kind in _CHAINED else IMPLEMENTATIONS[algorithm]
+    if algorithm is Algorithm.NVLS and (kind != "all_reduce" or system.n_nodes > 1):
+        name = "in_network"
     values = _latencies(site, system, algorithm, protocol, kind)
     values["overhead_ppm"] = facts.PROTOCOL_OVERHEAD_PPM[protocol]
     values["up_overhead_ppm"] = _kernel_overhead(site, system, algorithm, protocol)
@@ -276,7 +280,6 @@ def _latencies(
     inside = facts.STEP_LATENCY[system.inside][algorithm][p]
     alone = system.ranks_per_node == 1
     between = facts.STEP_LATENCY["net"][Algorithm.TREE if alone else algorithm][p]
-    between += system.net_latency_us * (2 if protocol is Protocol.SIMPLE else 1)
     if algorithm is Algorithm.RING and system.n_nodes > 1 and kind not in _CHAINED:
         inside = max(inside, facts.NET_OVERHEAD[system.cpu] * (3 if protocol is Protocol.SIMPLE else 1))
     if system.n_nodes == system.n_ranks:
@@ -304,9 +307,8 @@ def _latencies(
 def _kernel_overhead(site: Site, system: System, algorithm: Algorithm, protocol: Protocol) -> int:
     """Return what a kernel's stores need of NVLink beside the data, ppm.
 
-    A kernel attains what NCCL counts of a link, not all that the link carries; LL no more than NCCL's limit.
-    With NVLS a rank's own part comes and goes beside the others' (1 + 1/n), and NVLS attains its published
-    share.
+    A kernel attains what NCCL counts of a link, not all that the link carries; NVLS its published share of
+    that, and LL no more than NCCL's limit.
     """
     if not site.link_gbs or not system.nvlink_gbs:
         return 0
@@ -314,8 +316,7 @@ def _kernel_overhead(site: Site, system: System, algorithm: Algorithm, protocol:
     if protocol is Protocol.LL:  # flags and all
         attained = min(attained, 2 * facts.LL_MOST_ONE_NODE[system.architecture])
     if algorithm in (Algorithm.NVLS, Algorithm.NVLS_TREE):
-        per_node = max(1.0, system.ranks_per_node)
-        attained *= facts.NVLS_EFFICIENCY[system.architecture] / (1 + 1 / per_node)
+        attained *= facts.NVLS_EFFICIENCY[system.architecture]
     return max(0, round(1_000_000 * (site.link_gbs / attained - 1)))
 
 

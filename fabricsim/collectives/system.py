@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fabricsim import fabrics
 from fabricsim.collectives import nccl_facts as facts
 from fabricsim.collectives.nccl import System
 from fabricsim.collectives.nccl_facts import Architecture
@@ -97,7 +96,6 @@ def site_of(cluster: Cluster) -> Site:
     nvlink_gbs = _nvlink_gbs(up_mbps / 8000, architecture)
     reducers = topology.n_hosts > topology.n_rank_hosts
     networks = _reducer_networks(topology) if reducers else set()
-    known = fabrics.parameter_table().implementations.get("coll", ())
     whole = System(
         architecture=architecture,
         n_ranks=gpus,
@@ -106,8 +104,8 @@ def site_of(cluster: Cluster) -> Site:
         nics=told.nic_count or nics,
         nic_gbs=(told.nic_rate_mbps or nic_mbps or 100_000) / 8000,
         net_latency_us=told.net_latency_ps / 1e6,
-        nvls=_SCALE_UP in networks and "nvls" in known,
-        sharp=0 in networks and "sharp" in known,
+        nvls=_SCALE_UP in networks,
+        sharp=told.collnet and 0 in networks,
         nvswitch=nvswitch,
         cpu=told.cpu,
     )

@@ -64,3 +64,21 @@ def test_the_command_prints_json(capsys):
     assert main(["validate", "--only", "t_PFC", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] and found["checks"][0]["emulated"] == pytest.approx(24.475)
+
+
+def test_cases_of_nccl_are_checks_with_a_source():
+    from fabricsim.validate.nccl import CASES, emulate
+
+    names = {one.name for one in all_checks()}
+    assert {case.name for case in CASES} <= names
+    for name in (
+        "A100 HDR ring",
+        "Forced ring, 4 NICs",
+        "B300 all-to-all over RoCE",
+        "H200 ring all-reduce",
+        "H200 NVLS all-reduce",
+        "DeepEP all-to-all over NDR",
+    ):
+        assert name in names
+    small = [case for case in CASES if case.size_bytes <= 1 << 20]
+    assert small and all(abs(emulate(case) / case.published - 1) <= case.tolerance for case in small)
