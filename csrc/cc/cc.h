@@ -8,9 +8,10 @@
 #define FAB_CC_CC_H
 
 #include "core/param.h"
+#include "core/telemetry.h"
 #include "core/wire.h"
 
-enum { FAB_CC_VALUES_MAX = 16, FAB_CC_HOPS_MAX = 8 };
+enum { FAB_CC_VALUES_MAX = 16 };
 
 /* The window of a controller that does not limit what is under way. */
 #define FAB_CC_NO_WINDOW (INT64_C(1) << 60)
@@ -25,26 +26,17 @@ typedef struct {
     int64_t values[FAB_CC_VALUES_MAX]; /* in the order of the controller's parameter table */
 } fab_cc_config_t;
 
-/* What a switch's output wrote on a packet as it left: in-band network telemetry. */
-typedef struct {
-    int64_t when_ps;
-    int64_t sent_bytes; /* by this output, ever */
-    int64_t queue_bytes;
-    int64_t rate_mbps;
-    uint32_t link; /* which output: another one means another path */
-} fab_cc_hop_t;
-
 /* An acknowledgement, as its sender sees it. */
 typedef struct {
     int64_t now_ps;
-    int64_t rtt_ps;           /* of the newest packet it covers; -1: not known (it was sent again) */
-    int64_t acked_bytes;      /* that it covers anew, on the wire */
-    int64_t in_flight_bytes;  /* after it */
-    uint64_t acked_psn;       /* all packets before it have arrived */
-    uint64_t next_psn;        /* the next new packet */
-    bool marked;              /* the packet it answers had congestion experienced */
-    uint32_t hop_count;       /* switches on the way of the data packet */
-    const fab_cc_hop_t *hops; /* [hop_count] what they wrote, first switch first; NULL unless wanted */
+    int64_t rtt_ps;          /* of the newest packet it covers; -1: not known (it was sent again) */
+    int64_t acked_bytes;     /* that it covers anew, on the wire */
+    int64_t in_flight_bytes; /* after it */
+    uint64_t acked_psn;      /* all packets before it have arrived */
+    uint64_t next_psn;       /* the next new packet */
+    bool marked;             /* the packet it answers had congestion experienced */
+    uint32_t hop_count;      /* switches on the way of the data packet */
+    const fab_hop_t *hops;   /* [hop_count] what they wrote, first switch first; NULL unless wanted */
 } fab_cc_ack_t;
 
 typedef struct {

@@ -39,7 +39,7 @@ typedef struct {
 } state_t;
 
 typedef struct {
-    fab_cc_hop_t hops[FAB_CC_HOPS_MAX]; /* of the last acknowledgement that was looked at */
+    fab_hop_t hops[FAB_HOPS_MAX]; /* of the last acknowledgement that was looked at */
 } more_t;
 
 _Static_assert(sizeof(state_t) <= sizeof(((fab_cc_state_t *)0)->words), "HPCC's state fits");
@@ -69,7 +69,7 @@ static bool same_path(const state_t *s, const more_t *more, const fab_cc_ack_t *
 }
 
 /* Parts of an output's round trip that are sent or wait, in 2^-24. */
-static int64_t hop_load(const fab_cc_hop_t *before, const fab_cc_hop_t *now, int64_t base_rtt_ps)
+static int64_t hop_load(const fab_hop_t *before, const fab_hop_t *now, int64_t base_rtt_ps)
 {
     const unsigned __int128 byte = (unsigned __int128)8000000 << LOAD_SHIFT; /* at 1 Mb/s and 1 ps */
     const uint64_t queue = (uint64_t)fab_min_i64(before->queue_bytes, now->queue_bytes),

@@ -69,6 +69,7 @@ typedef struct {
     int error;
     int32_t error_connection, error_network;
     bool record;
+    struct fab_telemetry *carried; /* what came with the packet being handled, until it goes on */
 } __attribute__((aligned(2 * FAB_CACHE_LINE))) fab_worker_t;
 
 /* What all threads share. */
@@ -79,6 +80,7 @@ typedef struct {
     fab_port_t *ports;
     struct fab_credit *credits; /* of links with credits; NULL: there are none */
     uint64_t seed;
+    struct fab_telemetry_ring *telemetry; /* [link_count]; NULL: no network writes any */
 } fab_fabric_t;
 
 /* Both slow paths, out of line. fab_link_grow returns false and sets worker->error without memory. */

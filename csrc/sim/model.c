@@ -115,6 +115,12 @@ static void configure(fab_network_t *self, uint32_t network, const fab_setting_t
             (*r)->configure(v, &self->route_config);
         }
     fab_param_resolve("transport", transport_name, self->transport_ops->impl.params, settings, n, v, problems);
+    const bool telemetry = self->cc_ops->wants_hops;
+    if (telemetry && !(self->switch_ops->writes_telemetry && self->transport_ops->carries_telemetry))
+        fab_problems_add(problems, "cc.%s: needs telemetry, which switch.%s with transport.%s does not give", cc_name,
+                         switch_name, transport_name);
+    sw->telemetry = self->transport_config.telemetry = telemetry;
+    sw->scheduled = self->transport_config.scheduled = telemetry || sw->data_class_count > 1;
     self->transport_ops->configure(v, &self->transport_config);
     self->transport_config.pause = sw->link.pause;
     self->transport_config.reorder = self->route_config.reorder;

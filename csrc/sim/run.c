@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/telemetry.h"
+
 #include "link/credit.h"
 
 enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
@@ -48,12 +50,17 @@ static int init_links(fab_run_t *self)
         return FAB_E_MEMORY;
     if (credits)
         memset(self->fabric.credits, 0, net->link_count * sizeof *self->fabric.credits);
+    for (uint32_t w = 0; w < net->network_count; w++)
+        if (model->networks[w].switch_config.telemetry && !self->fabric.telemetry) {
+            self->fabric.telemetry = calloc((size_t)net->link_count + 1, sizeof *self->fabric.telemetry);
+            if (!self->fabric.telemetry)
+                return FAB_E_MEMORY;
+        }
     self->fabric.heads[net->link_count] = FAB_NEVER; /* what comes in at a port that is not there */
     for (uint32_t l = 0; l < net->link_count; l++) {
         const fab_switch_config_t *config = &model->networks[net->link_network[l]].switch_config;
         const bool credit = config->link.credit;
-        const bool ordered =
-            (config->link.pause || config->control_priority) && config->data_class_count == 1 && !credit;
+        const bool ordered = (config->link.pause || config->control_priority) && !config->scheduled && !credit;
         const bool cut = config->always_cut_through ? net->nodes[net->rx_slot[l]].is_switch
                                                     : config->cut_through && may_cut_through(net, l);
         if (credit &&
@@ -240,6 +247,7 @@ void fab_run_free(fab_run_t *self)
     free(self->fabric.heads);
     free(self->fabric.ports);
     free(self->fabric.credits);
+    free(self->fabric.telemetry); /* its rings are of the pools of the workers */
     free(self);
 }
 

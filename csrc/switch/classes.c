@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/classes.h"
+#include "net/telemetry.h"
 #include "switch/merge.h"
 #include "switch/threshold.h"
 
@@ -12,9 +13,11 @@ enum { CONTROL = FAB_DATA_CLASSES_MAX, QUEUES, FIRST_QUEUE = 8 };
 
 typedef struct {
     fab_packet_t *ring;
-    uint16_t *from; /* input port of each entry */
+    uint16_t *from;          /* input port of each entry */
+    fab_telemetry_t **notes; /* of each entry, with telemetry */
     uint32_t mask, head, tail;
     int64_t wire_ps; /* of all that waits */
+    int64_t bytes;   /* the same */
 } class_queue_t;
 
 /* An output port. */
@@ -64,9 +67,11 @@ static bool is_lossless(const fab_switch_config_t *config, uint32_t c)
 int fab_classes_check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
     const int32_t before = problems->count;
-    if (!config->control_priority)
+    if (!config->control_priority && config->data_class_count > 1)
         fab_problems_add(problems,
                          "switch.ethernet.data_class_count: several data classes need transport.control_priority = 1");
+    else if (!config->control_priority && config->link.pause)
+        fab_problems_add(problems, "cc: telemetry on links with pause needs transport.control_priority = 1");
     fab_threshold_check(config, net, lossless_count(config), problems);
     return problems->count > before ? FAB_E_CONFIG : FAB_OK;
 }
@@ -126,25 +131,31 @@ void fab_classes_free(fab_switches_t *switches)
 
 /* ---- queues -------------------------------------------------------------------------------------- */
 
-static bool grow(fab_worker_t *worker, class_queue_t *q)
+static bool grow(fab_worker_t *worker, class_queue_t *q, bool telemetry)
 {
     const uint32_t old = q->ring ? q->mask + 1 : 0, capacity = old ? 2 * old : FIRST_QUEUE;
     fab_packet_t *ring = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *ring));
     uint16_t *from = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *from));
-    if (!ring || !from) {
+    fab_telemetry_t **notes = telemetry ? fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *notes)) : NULL;
+    if (!ring || !from || (telemetry && !notes)) {
         worker->error = FAB_E_MEMORY;
         return false;
     }
     for (uint32_t i = q->head; i != q->tail; i++) {
         ring[i & (capacity - 1)] = q->ring[i & q->mask];
         from[i & (capacity - 1)] = q->from[i & q->mask];
+        if (telemetry)
+            notes[i & (capacity - 1)] = q->notes[i & q->mask];
     }
     if (old) {
         fab_pool_give(&worker->pool, q->ring, fab_pool_class(old * sizeof *ring));
         fab_pool_give(&worker->pool, q->from, fab_pool_class(old * sizeof *from));
+        if (telemetry)
+            fab_pool_give(&worker->pool, q->notes, fab_pool_class(old * sizeof *notes));
     }
     q->ring = ring;
     q->from = from;
+    q->notes = notes;
     q->mask = capacity - 1;
     worker->ring_bytes += (int64_t)((capacity - old) * sizeof *ring);
     return true;
@@ -191,6 +202,8 @@ static void send_pause(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t 
         .bytes = FAB_PAUSE_FRAME_BYTES,
     };
     fab_link_push(v->worker, v->fabric, out_link(v, in_port), &frame, 0, now_ps, false);
+    if (v->config->telemetry)
+        fab_telemetry_put(v->worker, v->fabric, out_link(v, in_port), NULL);
     if (kind == FAB_PAUSE)
         v->worker->pauses++;
     else
@@ -307,7 +320,7 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
     const fab_link_t *link = &v->fabric->links[l];
     fab_port_t *stats = &v->fabric->ports[l];
     class_port_t *port = &v->self->ports[out_port];
-    const bool control = packet->psn_flags & FAB_FLAG_CONTROL;
+    const bool answer = packet->psn_flags & FAB_FLAG_CONTROL, control = answer && v->config->control_priority;
     const uint32_t c = fab_packet_class(*packet);
     class_queue_t *q = &port->queues[control ? CONTROL : c];
     const uint32_t entry = port->offered++;
@@ -315,20 +328,43 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
         stats->drops++;
         return;
     }
-    if (q->tail - q->head == (q->ring ? q->mask + 1 : 0) && !grow(v->worker, q))
+    if (q->tail - q->head == (q->ring ? q->mask + 1 : 0) && !grow(v->worker, q, v->config->telemetry))
         return;
     fab_packet_t *slot = &q->ring[q->tail & q->mask];
     *slot = *packet;
     q->from[q->tail & q->mask] = (uint16_t)in_port;
     stats->max_backlog_ps = fab_max_i64(stats->max_backlog_ps, q->wire_ps);
-    if (!control && !(packet->psn_flags & FAB_FLAG_CE) &&
+    if (v->config->telemetry) {
+        q->notes[q->tail & q->mask] = v->worker->carried;
+        v->worker->carried = NULL;
+    }
+    if (!answer && !(packet->psn_flags & FAB_FLAG_CE) &&
         fab_threshold_marks(v->fabric->seed, stats, entry, q->wire_ps)) {
         slot->psn_flags |= FAB_FLAG_CE;
         stats->marks++;
     }
     q->wire_ps += fab_link_wire_ps(link, packet->bytes);
+    q->bytes += packet->bytes;
     q->tail++;
     wake(v, port, l, now_ps);
+}
+
+/* What an output writes on a packet that leaves it, already out of its queue. */
+static void write_telemetry(const visit_t *v, const class_port_t *port, uint32_t l, fab_telemetry_t *record,
+                            int64_t now_ps)
+{
+    if (record->count == FAB_HOPS_MAX)
+        return;
+    int64_t queue_bytes = 0;
+    for (uint32_t c = 0; c < QUEUES; c++)
+        queue_bytes += port->queues[c].bytes;
+    record->hops[record->count++] = (fab_hop_t){
+        .when_ps = now_ps,
+        .sent_bytes = v->fabric->links[l].bytes,
+        .queue_bytes = queue_bytes,
+        .rate_mbps = v->fabric->net->rate_mbps[l],
+        .link = l,
+    };
 }
 
 /* A port's turn: sends the first packet of the class whose turn it is. */
@@ -357,9 +393,15 @@ static void serve(const visit_t *v, uint32_t out_port, int64_t now_ps)
     class_queue_t *q = &port->queues[c];
     const fab_packet_t packet = q->ring[q->head & q->mask];
     const uint16_t from = q->from[q->head & q->mask];
+    fab_telemetry_t *const record = v->config->telemetry ? q->notes[q->head & q->mask] : NULL;
     q->head++;
     q->wire_ps -= fab_link_wire_ps(link, packet.bytes);
+    q->bytes -= packet.bytes;
+    if (record && fab_packet_kind(packet) == FAB_DATA)
+        write_telemetry(v, port, l, record, now_ps);
     fab_link_push(v->worker, v->fabric, l, &packet, 0, now_ps, false);
+    if (v->config->telemetry)
+        fab_telemetry_put(v->worker, v->fabric, l, record);
     if (c != CONTROL)
         release(v, from, c, packet.bytes, now_ps);
     port->wake_ps = has_turn(v, port) ? link->busy_ps : FAB_NEVER;
@@ -399,7 +441,13 @@ int64_t fab_classes_visit(const fab_switches_t *switches, const fab_fabric_t *fa
         worker->hops++;
         if (worker->record)
             fab_link_record(worker, fabric, l, now_ps, *packet);
+        if (v.config->telemetry)
+            worker->carried = fab_telemetry_take(fabric, l);
         arrive(&v, port, packet, now_ps);
+        if (worker->carried) { /* its packet was dropped */
+            fab_telemetry_drop(worker, worker->carried);
+            worker->carried = NULL;
+        }
     }
     return fab_min_i64(v.self->wake_ps, fab_merge_end(&merge, &fabric->heads[node->first_link]));
 }

@@ -299,7 +299,7 @@ static FAB_NOINLINE int64_t visit_adaptive(const fab_switches_t *self, const fab
 static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
                      int64_t base_ps, int64_t until_ps)
 {
-    if (self->config->data_class_count > 1)
+    if (self->config->scheduled)
         return fab_classes_visit(self, fabric, worker, slot, base_ps, until_ps);
     if (FAB_UNLIKELY(self->route->adaptive))
         return visit_adaptive(self, fabric, worker, slot, base_ps, until_ps);
@@ -322,15 +322,15 @@ static int init(fab_switches_t *self, const fab_fabric_t *fabric)
                                               (uint64_t)(port->kmax_ps - port->kmin_ps));
         port->calm_limit_ps = (uint32_t)fab_min_i64(port->kmin_ps, UINT32_MAX);
     }
-    return config->data_class_count > 1 ? fab_classes_init(self, fabric) : fab_buffer_init(self, fabric);
+    return config->scheduled ? fab_classes_init(self, fabric) : fab_buffer_init(self, fabric);
 }
 
 static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
     if (config->ecn && config->ecn_kmin_bytes > config->ecn_kmax_bytes)
         fab_problems_add(problems, "switch.ethernet.ecn_kmin_bytes: is above ecn_kmax_bytes");
-    const int code = config->data_class_count > 1 ? fab_classes_check(config, net, problems)
-                                                  : fab_buffer_check(config, net, problems);
+    const int code =
+        config->scheduled ? fab_classes_check(config, net, problems) : fab_buffer_check(config, net, problems);
     return problems->count ? FAB_E_CONFIG : code;
 }
 
@@ -342,6 +342,7 @@ static void end(fab_switches_t *self)
 
 const fab_switch_ops_t fab_switch_ethernet = {
     .impl = {"switch", "ethernet", "shared buffer, ECN, dynamic thresholds or PFC", params, 0},
+    .writes_telemetry = true,
     .configure = configure,
     .check = check,
     .init = init,

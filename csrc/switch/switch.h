@@ -18,6 +18,8 @@ typedef struct {
     int64_t wire_max_bytes; /* the largest frame there can be */
     bool control_priority;  /* control packets overtake data */
     int64_t data_class_count;
+    bool telemetry;                /* outputs write on data packets what they do */
+    bool scheduled;                /* queues and turns at outputs, not departures fixed at arrival */
     fab_arbitration_t arbitration; /* among data classes */
     fab_link_config_t link;
     bool
@@ -57,6 +59,7 @@ typedef struct {
 
 typedef struct {
     fab_impl_t impl;
+    bool writes_telemetry;
     void (*configure)(const int64_t *values, fab_switch_config_t *config_out);
     /* Checks that the buffer can hold the headroom that the links need. */
     int (*check)(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems);

@@ -61,7 +61,8 @@ void fab_feedback_sent(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx
     fab_feedback_renew(self, tx);
 }
 
-void fab_feedback_acked(fab_transport_t *self, fab_tx_t *tx, bool advances, const fab_packet_t *packet, int64_t now_ps)
+void fab_feedback_acked(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, bool advances,
+                        const fab_packet_t *packet, int64_t now_ps)
 {
     struct fab_feedback *more = fab_feedback_of(self, tx);
     fab_cc_ack_t ack = {
@@ -79,10 +80,26 @@ void fab_feedback_acked(fab_transport_t *self, fab_tx_t *tx, bool advances, cons
         more->una_bytes = newest.end_bytes;
         more->next_bytes = fab_max_i64(more->next_bytes, more->una_bytes); /* it had gone back, in vain */
     }
+    if (worker->carried) {
+        ack.hop_count = worker->carried->count;
+        ack.hops = worker->carried->hops;
+    }
     ack.in_flight_bytes = more->next_bytes - more->una_bytes;
     if (self->cc->on_ack)
         self->cc->on_ack(self->cc_config, &tx->cc, &ack);
     fab_feedback_renew(self, tx);
+}
+
+void fab_feedback_add_telemetry(fab_transport_t *self, fab_worker_t *worker, uint32_t link, uint32_t kind)
+{
+    fab_telemetry_t *record = NULL;
+    if (kind == FAB_DATA) {
+        record = fab_telemetry_new(worker);
+    } else if (kind != FAB_CNP) {
+        record = worker->carried;
+        worker->carried = NULL;
+    }
+    fab_telemetry_put(worker, self->fabric, link, record);
 }
 
 void fab_feedback_went_back(fab_transport_t *self, fab_tx_t *tx, bool timeout, int64_t now_ps)

@@ -3,6 +3,7 @@
 #ifndef FAB_TRANSPORT_FEEDBACK_H
 #define FAB_TRANSPORT_FEEDBACK_H
 
+#include "net/telemetry.h"
 #include "transport/reliable_state.h"
 
 /* A packet that was sent. */
@@ -34,7 +35,11 @@ void fab_feedback_sent(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx
                        int64_t now_ps);
 
 /* An acknowledgement came; una_psn and next_psn are already those after it. */
-void fab_feedback_acked(fab_transport_t *self, fab_tx_t *tx, bool advances, const fab_packet_t *packet, int64_t now_ps);
+void fab_feedback_acked(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, bool advances,
+                        const fab_packet_t *packet, int64_t now_ps);
+
+/* Gives the packet that was pushed last to a link its telemetry: data a new record, an answer what it answers came with. */
+void fab_feedback_add_telemetry(fab_transport_t *self, fab_worker_t *worker, uint32_t link, uint32_t kind);
 
 /* The sender goes back to una_psn. */
 void fab_feedback_went_back(fab_transport_t *self, fab_tx_t *tx, bool timeout, int64_t now_ps);

@@ -11,6 +11,11 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
 {
     for (int32_t i = 0; i < RELIABLE_VALUE_COUNT; i++)
         config_out->values[i] = v[i];
+    if (config_out->telemetry) {
+        config_out->values[RELIABLE_HEADER_BYTES] += v[RELIABLE_TELEMETRY_BYTES];
+        config_out->values[RELIABLE_ACK_BYTES] += v[RELIABLE_TELEMETRY_BYTES];
+    }
+    v = config_out->values;
     config_out->wire_max_bytes = v[RELIABLE_MTU_BYTES] + v[RELIABLE_HEADER_BYTES] + v[RELIABLE_FIRST_HEADER_BYTES];
     config_out->wire_max_bytes =
         fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[RELIABLE_ACK_BYTES], v[RELIABLE_CNP_BYTES]));
@@ -19,8 +24,11 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
 
 /* ---- what leaves the host ----------------------------------------------------------------------- */
 
+/* `measures` here and below: self->measures, a constant wherever speed counts. */
+
 /* Hands a packet to the host's link. Control packets do not wait for the NIC's turn. */
-FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps)
+FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps,
+                     const bool measures)
 {
     worker->packets++;
     if (FAB_UNLIKELY(self->config->credit))
@@ -28,6 +36,8 @@ FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, 
                         fab_credit_blocks(&self->fabric->credits[out], packet.bytes));
     if (!self->ordered) {
         fab_link_push(worker, self->fabric, out, &packet, 0, now_ps, false);
+        if (measures && self->config->telemetry)
+            fab_feedback_add_telemetry(self, worker, out, fab_packet_kind(packet));
         return;
     }
     fab_link_t *link = &self->fabric->links[out];
@@ -55,7 +65,7 @@ static void queue_control(fab_transport_t *self, fab_worker_t *worker, fab_host_
 }
 
 FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx_t *rx, fab_host_t *host, uint32_t kind,
-                       uint64_t psn, int64_t now_ps)
+                       uint64_t psn, int64_t now_ps, const bool measures)
 {
     const fab_packet_t packet = {
         .psn_flags = ((uint32_t)psn & FAB_PSN_MASK) | kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL |
@@ -69,7 +79,7 @@ FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx
     if (FAB_UNLIKELY(self->config->credit))
         queue_control(self, worker, host, rx->data_class, packet, now_ps);
     else
-        emit(self, worker, host->out_link, packet, now_ps);
+        emit(self, worker, host->out_link, packet, now_ps, measures);
 }
 
 /* What the next packet of a connection that may send weighs; finds its message. */
@@ -108,7 +118,6 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     return packet;
 }
 
-/* `measures` here and below: self->measures, a constant wherever speed counts. */
 FAB_INLINE bool may_send(const fab_transport_t *self, const fab_tx_t *tx, const bool measures)
 {
     return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < self->window_packets &&
@@ -190,7 +199,7 @@ FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t 
     if (FAB_UNLIKELY(!may_send(self, tx, measures)))
         return;
     const fab_packet_t packet = next_packet(self, tx);
-    emit(self, worker, host->out_link, packet, now_ps);
+    emit(self, worker, host->out_link, packet, now_ps, measures);
     const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
     if (measures)
         fab_feedback_sent(self, worker, tx, tx->next_psn - 1, packet.bytes, now_ps);
@@ -285,7 +294,7 @@ static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *
         const fab_packet_t packet = q->ring[q->head++ & q->mask];
         if (q->head == q->tail)
             host->control &= (uint8_t)~(1u << lane);
-        emit(self, worker, host->out_link, packet, now_ps);
+        emit(self, worker, host->out_link, packet, now_ps, false);
     } else {
         const uint32_t qpn = host->ready_first[lane];
         drop_ready(self, host, lane);
@@ -357,7 +366,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     if (una <= tx->una_psn || una > tx->end_psn) {
         if (measures) {
-            fab_feedback_acked(self, tx, false, packet, now_ps);
+            fab_feedback_acked(self, worker, tx, false, packet, now_ps);
             schedule(self, worker, host, qpn, now_ps, measures);
         }
         return;
@@ -366,7 +375,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
     if (FAB_UNLIKELY(una > tx->next_psn)) /* it had gone back, in vain */
         tx->next_psn = una;
     if (measures)
-        fab_feedback_acked(self, tx, true, packet, now_ps);
+        fab_feedback_acked(self, worker, tx, true, packet, now_ps);
     tx->progress_ps = now_ps;
     tx->retries = 0;
     if (FAB_UNLIKELY(tx->head_end_psn <= una))
@@ -378,7 +387,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
 }
 
 FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
-                             int64_t now_ps)
+                             int64_t now_ps, const bool measures)
 {
     fab_host_t *host = &self->hosts[host_index];
     fab_rx_t *rx = &self->rx[host->rx_first + packet.qpn];
@@ -388,7 +397,7 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         now_ps - rx->cnp_at_ps >= v[RELIABLE_CNP_INTERVAL_PS]) {
         rx->cnp_at_ps = now_ps;
         worker->cnps++;
-        answer(self, worker, rx, host, FAB_CNP, 0, now_ps);
+        answer(self, worker, rx, host, FAB_CNP, 0, now_ps, measures);
     }
     bool ends = packet.psn_flags & FAB_FLAG_LAST;
     if (FAB_LIKELY(psn == rx->expected_psn)) {
@@ -401,17 +410,17 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         if (ends || ++rx->unanswered >= v[RELIABLE_ACK_EVERY_COUNT]) {
             rx->unanswered = 0;
             worker->acks++;
-            answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps);
+            answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps, measures);
         }
     } else if (psn < rx->expected_psn) {
         worker->duplicates++;
         worker->acks++;
-        answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps);
+        answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps, measures);
     } else if (!self->config->reorder || !fab_reliable_keep_early(self, worker, rx, psn, ends)) {
         if (now_ps - rx->nak_at_ps >= v[RELIABLE_NAK_INTERVAL_PS]) {
             rx->nak_at_ps = now_ps;
             worker->naks++;
-            answer(self, worker, rx, host, FAB_NAK, rx->expected_psn, now_ps);
+            answer(self, worker, rx, host, FAB_NAK, rx->expected_psn, now_ps, measures);
         }
     }
 }
@@ -457,7 +466,7 @@ FAB_INLINE void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
         return;
     }
     if (kind == FAB_DATA) {
-        receive_data(self, worker, host_index, packet, now_ps);
+        receive_data(self, worker, host_index, packet, now_ps, measures);
         return;
     }
     if (kind == FAB_ACK || kind == FAB_NAK) {
@@ -539,7 +548,13 @@ FAB_INLINE int64_t run_host_as(fab_transport_t *self, fab_worker_t *worker, uint
             if (FAB_UNLIKELY(self->config->credit))
                 fab_credit_return(&self->fabric->credits[in], worker, self->fabric->net, fab_packet_class(*packet),
                                   fab_credit_blocks(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
+            if (measures && self->config->telemetry)
+                worker->carried = fab_telemetry_take(self->fabric, in);
             receive(self, worker, host_index, *packet, arrival_ps, measures);
+            if (measures && worker->carried) {
+                fab_telemetry_drop(worker, worker->carried);
+                worker->carried = NULL;
+            }
         }
     } while (!once);
     return fab_reliable_next_ps(self, slot);

@@ -20,6 +20,7 @@ enum {
     RELIABLE_CNP_INTERVAL_PS,
     RELIABLE_CONTROL_PRIORITY,
     RELIABLE_REORDER_COUNT,
+    RELIABLE_TELEMETRY_BYTES,
     RELIABLE_VALUE_COUNT
 };
 
@@ -83,6 +84,13 @@ enum {
          "packets a receiver keeps that came before a missing one; where packets of a connection take several paths "  \
          "only",                                                                                                       \
          "no NIC documents one: a window of 4 MB at 4096"},                                                            \
+        {"telemetry_bytes",                                                                                            \
+         "bytes",                                                                                                      \
+         42,                                                                                                           \
+         0,                                                                                                            \
+         1024,                                                                                                         \
+         "more in data packets and acknowledgements with a controller that wants telemetry",                           \
+         "5 switches of 8 bytes and 2: HPCC, SIGCOMM 2019, and its simulator"},                                        \
         FAB_PARAM_END
 
 void fab_reliable_configure(const int64_t *values, fab_transport_config_t *config_out);
@@ -101,9 +109,9 @@ int64_t fab_reliable_memory_bytes(const fab_transport_t *self);
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest);
 
 #define FAB_RELIABLE_OPS                                                                                               \
-    .takes_credits = true, .configure = fab_reliable_configure, .new = fab_reliable_new, .free = fab_reliable_free,    \
-    .set_user = fab_reliable_set_user, .next_ps = fab_reliable_next_ps, .turn = fab_reliable_turn,                     \
-    .visit = fab_reliable_visit, .post = fab_reliable_post, .set_timer = fab_reliable_set_timer,                       \
-    .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
+    .takes_credits = true, .carries_telemetry = true, .configure = fab_reliable_configure, .new = fab_reliable_new,    \
+    .free = fab_reliable_free, .set_user = fab_reliable_set_user, .next_ps = fab_reliable_next_ps,                     \
+    .turn = fab_reliable_turn, .visit = fab_reliable_visit, .post = fab_reliable_post,                                 \
+    .set_timer = fab_reliable_set_timer, .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
 
 #endif

@@ -30,7 +30,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
                               .fabric = fabric,
                               .network = network,
                               .connections = connections};
-    self->ordered = (config->pause || config->control_priority) && config->data_class_count == 1 && !config->credit;
+    self->ordered = (config->pause || config->control_priority) && !config->scheduled && !config->credit;
     self->spray = config->reorder;
     self->full_bytes =
         fab_max_i64(((config->values[RELIABLE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[RELIABLE_HEADER_BYTES],

@@ -50,6 +50,8 @@ typedef struct {
     int64_t wire_max_bytes;
     bool control_priority, pause, credit, reorder;
     uint32_t data_class_count;
+    bool telemetry;                /* data packets and acknowledgements carry it; set before configure */
+    bool scheduled;                /* links are not given packets that wait for others of their class */
     fab_arbitration_t arbitration; /* among data classes, at the NIC as in the switches */
     fab_lanes_t lanes;             /* with credits: the same, among virtual lanes */
 } fab_transport_config_t;
@@ -58,7 +60,8 @@ typedef struct fab_transport fab_transport_t; /* the state of all hosts in one n
 
 typedef struct {
     fab_impl_t impl;
-    bool takes_credits; /* it may send over links with credits */
+    bool takes_credits;     /* it may send over links with credits */
+    bool carries_telemetry; /* its receivers send it back */
     /* The largest frame, and whether acknowledgements have a class of their own. */
     void (*configure)(const int64_t *values, fab_transport_config_t *config_out);
     fab_transport_t *(*new)(const fab_transport_config_t *config, const fab_cc_ops_t *cc,

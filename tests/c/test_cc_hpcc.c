@@ -5,15 +5,15 @@
 enum { BDP = 100000 };
 static const int64_t T_PS = 8 * US, LINE = 100000000;
 
-static fab_cc_hop_t hops[FAB_CC_HOPS_MAX];
+static fab_hop_t hops[FAB_HOPS_MAX];
 
 static void start(int64_t max_stage, int64_t fast_react)
 {
     const char *const names[] = {"base_rtt_ps", "max_stage_count", "fast_react"};
     const int64_t values[] = {T_PS, max_stage, fast_react};
     feed_start(&fab_cc_hpcc, names, values, 3, LINE);
-    for (uint32_t i = 0; i < FAB_CC_HOPS_MAX; i++)
-        hops[i] = (fab_cc_hop_t){.rate_mbps = 100000, .link = i};
+    for (uint32_t i = 0; i < FAB_HOPS_MAX; i++)
+        hops[i] = (fab_hop_t){.rate_mbps = 100000, .link = i};
 }
 
 /* The next note of an output: later, with so much sent and queued. */
@@ -147,9 +147,9 @@ static void bounds_hold(void)
     bool within = true;
     const uint64_t fastest = fab_cc_pacing_q16(LINE), slowest = fab_cc_pacing_q16(100000);
     for (uint64_t i = 1; i < 50000; i++) {
-        for (uint32_t h = 0; h < FAB_CC_HOPS_MAX; h++)
+        for (uint32_t h = 0; h < FAB_HOPS_MAX; h++)
             note(h, 1 + dice_below(&dice, 20000000), dice_below(&dice, 300000), dice_below(&dice, 10) * 3000000);
-        ack(i, i + dice_below(&dice, 40), FAB_CC_HOPS_MAX);
+        ack(i, i + dice_below(&dice, 40), FAB_HOPS_MAX);
         within = within && feed_send(0, 0) >= fastest && feed_send(0, 0) <= slowest && feed_window() >= 1;
     }
     CHECK(within);

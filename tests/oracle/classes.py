@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .controllers import Hop
 from .fabric import DATA, PAUSE, RESUME, Link, Packet, Switch
 from .host import Connection, Host
 from .rules import ppm_q16, times_q16, wire_bytes
 
 if TYPE_CHECKING:
     from .simulator import Simulator
+
+
+MOST_HOPS = 8
 
 
 class Turns:
@@ -80,6 +84,14 @@ class ClassLink(Link):
         self.start(now)
 
     def choose(self) -> Packet | None:
+        packet = self.choose_any()
+        if packet and packet.kind == DATA and self.sim.telemetry and self.tx >= len(self.sim.hosts):
+            waiting = sum(p.size for queue in (self.control, *self.queues) for p in queue)
+            note = Hop(self.name, self.sim.now, self.bytes, waiting, self.rate_mbps)
+            packet.hops = (*packet.hops, note)[:MOST_HOPS]
+        return packet
+
+    def choose_any(self) -> Packet | None:
         for queue in (self.frames, self.control):
             if queue:
                 return queue.popleft()
@@ -129,14 +141,14 @@ class ClassSwitch(Switch):
             self.outs[port].resume(now, packet.psn)
             return
         out: Any = self.outs[self.route(packet, now)]
-        control = packet.kind != DATA
+        control = self.sim.control_priority and packet.kind != DATA
         queue_ps = out.queue_ps(out.control if control else out.queues[packet.data_class])
         entry, out.offered = out.offered, out.offered + 1
         if not control and not self.takes(packet, port, wire_bytes(queue_ps, out.q16), now):
             out.drops += 1
             return
         out.longest_ps = max(out.longest_ps, queue_ps)
-        if not control and not packet.marked and self.marks(out, queue_ps, entry):
+        if packet.kind == DATA and not packet.marked and self.marks(out, queue_ps, entry):
             packet.marked = True
             out.marks += 1
         out.hand_over(packet, now, control=control)

@@ -6,7 +6,7 @@ packet, tells ``sent``, ``acked`` and ``lost``, and takes the pacing that ``sent
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Ack:
     acked_psn: int
     next_psn: int
     hop_count: int = 0
-    hops: list[Hop] = field(default_factory=list)
+    hops: tuple[Hop, ...] = ()
 
 
 def pacing_q16(rate_kbps: int) -> int:
@@ -65,6 +65,7 @@ class Controller:
     """What a controller does unless it says otherwise: nothing, at the line's rate."""
 
     wants_cnp = False
+    wants_hops = False
 
     def __init__(self, sim: Simulator, line_kbps: int) -> None:
         self.param, self.line = sim.param["cc"], line_kbps
@@ -93,12 +94,14 @@ class Controller:
 class Hpcc(Controller):
     """Li et al., SIGCOMM 2019: the most loaded output on the way is steered to eta."""
 
+    wants_hops = True
+
     def __init__(self, sim: Simulator, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.reference = line_kbps
         self.rtt = self.param["base_rtt_ps"] or None
         self.load = self.update_psn = self.stage = 0  # load in 2^-24
-        self.before: list[Hop] = []
+        self.before: tuple[Hop, ...] = ()
 
     def acked(self, ack: Ack) -> None:
         if not self.param["base_rtt_ps"] and ack.rtt:
@@ -115,13 +118,13 @@ class Hpcc(Controller):
         if full or first:
             self.update_psn = max(self.update_psn, ack.next_psn)
 
-    def follows(self, hops: list[Hop]) -> bool:
+    def follows(self, hops: tuple[Hop, ...]) -> bool:
         """Whether these are newer notes of the same outputs."""
         return [h.link for h in hops] == [h.link for h in self.before] and all(
             new.when > old.when and new.sent >= old.sent for new, old in zip(hops, self.before, strict=True)
         )
 
-    def measure(self, hops: list[Hop], rtt: int) -> None:
+    def measure(self, hops: tuple[Hop, ...], rtt: int) -> None:
         most = span = 0
         for new, old in zip(hops, self.before, strict=True):
             byte = 8_000_000 << 24

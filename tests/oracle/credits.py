@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .controllers import Hop
 from .fabric import ARRIVAL, DATA, DEPARTURE, NIC, Link, Packet
 from .host import Connection, Host
 from .rules import KEY_MARK, draw
@@ -258,14 +259,14 @@ class CreditHost(Host):
         link.give_back(packet.size, packet.data_class, now)
         super().arrived(packet, port, now)
 
-    def acknowledge(self, c: Connection, una: int, now: int) -> None:
+    def acknowledge(self, c: Connection, una: int, hops: tuple[Hop, ...], now: int) -> None:
         """What is next may weigh less now: a NIC that waits for credits looks again."""
-        super().acknowledge(c, una, now)
+        super().acknowledge(c, una, hops, now)
         self.ask_turn(now)
 
-    def answer(self, c: Connection, kind: int, psn: int, now: int) -> None:
+    def answer(self, c: Connection, kind: int, psn: int, now: int, hops: tuple[Hop, ...] = ()) -> None:
         self.lane_of_answer = c.data_class
-        super().answer(c, kind, psn, now)
+        super().answer(c, kind, psn, now, hops)
 
     def emit(self, packet: Packet, now: int) -> None:
         """An answer: it waits for its turn."""

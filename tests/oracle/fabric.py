@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .controllers import Hop
 from .rules import KEY_MARK, draw, ppm_q16, ps_per_byte_q16, times_q16, wire_bytes, wire_ps
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Packet:
     entropy: int = 0
     marked: bool = False
     data_class: int = 0
+    hops: tuple[Hop, ...] = ()  # what the outputs on the way wrote on it
     counted_at: int | None = None  # the input whose buffer share it takes
 
 

@@ -95,11 +95,26 @@ def controller_world(seed: int) -> World:
     rng = random.Random(seed * 3 + 2)
     world = rng.choice([random_world, random_world, class_world, credit_world])(seed)
     name = rng.choice(list(_CONTROLLERS))
+    if name == "hpcc":  # it needs telemetry
+        world = rng.choice([random_world, class_world])(seed)
+        transport = world.settings["transport"][1]
+        transport["telemetry_bytes"] = rng.choice([0, 42])
+        world.settings["switch"][1]["buffer_bytes"] += 20_000  # frames are larger
+        if world.chosen("link") == "pause":
+            transport["control_priority"] = 1
     world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
     return world
 
 
 _CONTROLLERS = {
+    "hpcc": {
+        "eta_ppm": [950_000, 500_000],
+        "max_stage_count": [0, 5, 20],
+        "ai_bytes": [80, 1, 5000],
+        "base_rtt_ps": [0, 0, 12 * US],
+        "min_rate_mbps": [100, 5000],
+        "fast_react": [0, 1],
+    },
     "timely": {
         "alpha_ppm": [875_000, 1_000_000, 100_000],
         "beta_ppm": [800_000, 200_000],

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .controllers import Ack
+from .controllers import Ack, Hop
 from .fabric import ACK, CNP, DATA, NAK, NIC, PAUSE, RESUME, TIMER, Link, Packet
 from .rules import KEY_ENTROPY, KEY_SPRAY, draw
 
@@ -217,9 +217,11 @@ class Host:
         c.cc.lost(timeout, now)
         self.schedule(c, now)
 
-    def acknowledge(self, c: Connection, una: int, now: int) -> None:
+    def acknowledge(self, c: Connection, una: int, hops: tuple[Hop, ...], now: int) -> None:
         """Everything before ``una`` has arrived."""
-        ack = Ack(now, None, 0, max(una, c.una), max(una, c.next))  # it may have gone back in vain
+        ack = Ack(
+            now, None, 0, max(una, c.una), max(una, c.next), len(hops), hops
+        )  # it may have gone back in vain
         if una > c.una:
             sent_at, end_bytes = c.sent[una - 1]
             if sent_at is not None:
@@ -243,7 +245,7 @@ class Host:
             self.receive_data(self.rx[packet.connection], packet, now)
         elif packet.kind in (ACK, NAK):
             c = self.tx[packet.connection]
-            self.acknowledge(c, packet.psn, now)
+            self.acknowledge(c, packet.psn, packet.hops, now)
             if packet.kind == NAK and packet.psn == c.una and c.next > c.una:
                 self.go_back(c, False, now)
         elif packet.kind == CNP:
@@ -254,10 +256,10 @@ class Host:
             self.out.resume(now, packet.psn)
             self.ask_turn(now)
 
-    def answer(self, c: Connection, kind: int, psn: int, now: int) -> None:
+    def answer(self, c: Connection, kind: int, psn: int, now: int, hops: tuple[Hop, ...] = ()) -> None:
         self.sim.count[{ACK: "acks", NAK: "naks", CNP: "cnps"}[kind]] += 1
         size = self.param["cnp_bytes" if kind == CNP else "ack_bytes"]
-        self.emit(Packet(kind, c.src, c.at_src, psn, size, entropy=c.answer_entropy), now)
+        self.emit(Packet(kind, c.src, c.at_src, psn, size, entropy=c.answer_entropy, hops=hops), now)
 
     def receive_data(self, c: Connection, packet: Packet, now: int) -> None:
         p = self.param
@@ -267,7 +269,7 @@ class Host:
             self.answer(c, CNP, 0, now)
         if packet.psn < c.expected:
             self.sim.count["duplicates"] += 1
-            self.answer(c, ACK, c.expected, now)
+            self.answer(c, ACK, c.expected, now, packet.hops)
         elif packet.psn > c.expected:
             self.came_early(c, packet, now)
         else:
@@ -277,7 +279,7 @@ class Host:
                 ended |= self.take(c, c.early.pop(c.expected), now)
             if ended or c.unanswered >= p["ack_every_count"]:
                 c.unanswered = 0
-                self.answer(c, ACK, c.expected, now)
+                self.answer(c, ACK, c.expected, now, packet.hops)
 
     def take(self, c: Connection, last: bool, now: int) -> bool:
         """Take the expected packet; True if it ended a message."""
@@ -296,4 +298,4 @@ class Host:
             c.early[packet.psn] = packet.last
         elif c.nak_at is None or now - c.nak_at >= self.param["nak_interval_ps"]:
             c.nak_at = now
-            self.answer(c, NAK, c.expected, now)
+            self.answer(c, NAK, c.expected, now, packet.hops)

@@ -35,6 +35,11 @@ class Simulator:
         self.lossless = world.chosen("link") == "pause"
         self.spray = self.reorders(world)
         transport = self.param["transport"]
+        controller = {**CONTROLLERS, "dcqcn": Dcqcn}[world.chosen("cc")]
+        self.telemetry = controller.wants_hops
+        if self.telemetry:
+            transport["header_bytes"] += transport["telemetry_bytes"]
+            transport["ack_bytes"] += transport["telemetry_bytes"]
         self.control_priority = bool(transport["control_priority"])
         largest = transport["mtu_bytes"] + transport["header_bytes"] + transport.get("first_header_bytes", 0)
         self.wire_max = max(largest, transport["ack_bytes"], transport.get("cnp_bytes", 0))
@@ -62,7 +67,6 @@ class Simulator:
             node.ready()
         ops = [Op(row=i, **row) for i, row in enumerate(world.rows)]
         self.program = Program(self, ops, world.rank_host, world.algorithms)
-        controller = {**CONTROLLERS, "dcqcn": Dcqcn}[world.chosen("cc")]
         for c in self.program.connections.values():
             c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
 
@@ -71,7 +75,7 @@ class Simulator:
         if world.chosen("switch") == "voq":
             return CreditHost, VoqSwitch, CreditLink
         srd = world.chosen("transport") == "srd"
-        if self.param["switch"]["data_class_count"] > 1:
+        if self.param["switch"]["data_class_count"] > 1 or self.telemetry:
             return ClassSrd if srd else ClassHost, ClassSwitch, ClassLink
         return Srd if srd else Host, Switch, Link
 
