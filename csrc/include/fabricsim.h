@@ -105,6 +105,12 @@ typedef struct {
 
 void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out);
 
+/* The way of packets with an entropy (0 to 65535) between two hosts, as directed links in the topology's order. Returns
+ * how many links it has, and writes up to `limit` of them; 0: no way, or the same host. Of an adaptive switch it tells
+ * the port that ties begin with. */
+int32_t fab_model_path(const fab_model_t *self, int32_t src, int32_t dst, int32_t entropy, int32_t *links_out,
+                       int32_t limit);
+
 /* ---- program ------------------------------------------------------------------------------------ */
 
 /* Kinds of operations, in the order of the trace schema's list. */

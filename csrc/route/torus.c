@@ -346,7 +346,9 @@ static void find_directions(const fab_route_graph_t *g, fab_torus_t *t, fab_prob
                 continue;
             const uint32_t direction = find_direction(t, r, peer);
             t->direction[r][p] = (uint8_t)direction;
-            if (direction == DIRECTIONS)
+            if (direction != DIRECTIONS)
+                t->port[r][direction] = (uint16_t)p;
+            else if (r < peer) /* the other end says the same */
                 fab_problems_add(
                     problems,
                     "cable %u: joins switch %u and switch %u, which are no neighbours in the %storus of %u x "
@@ -354,8 +356,6 @@ static void find_directions(const fab_route_graph_t *g, fab_torus_t *t, fab_prob
                     g->net->link_name[node->first_link + p] / 2, name,
                     fab_graph_node(g, peer)->name - g->net->host_count, t->twisted ? "twisted " : "", t->size[0],
                     t->size[1], t->size[2]);
-            else
-                t->port[r][direction] = (uint16_t)p;
         }
         for (uint32_t direction = 0; direction < DIRECTIONS; direction++) {
             const uint32_t peer = neighbour(t, r, direction);

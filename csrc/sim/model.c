@@ -220,6 +220,32 @@ void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
     }
 }
 
+int32_t fab_model_path(const fab_model_t *self, int32_t src, int32_t dst, int32_t entropy, int32_t *links_out,
+                       int32_t limit)
+{
+    const fab_net_t *net = &self->net;
+    const int32_t hosts = (int32_t)net->host_count;
+    if (src < 0 || dst < 0 || src >= hosts || dst >= hosts || src == dst)
+        return 0;
+    const int32_t network = fab_net_between(net, (uint32_t)src, (uint32_t)dst);
+    if (network < 0)
+        return 0;
+    const fab_route_t *route = &self->networks[network].route;
+    uint32_t link = net->out_link[net->host_link[network][src]];
+    for (int32_t count = 0;; count++) {
+        const fab_node_t *node = &net->nodes[net->rx_slot[link]];
+        if (count < limit)
+            links_out[count] = (int32_t)net->link_name[link];
+        if (!node->is_switch)
+            return count + 1;
+        const uint32_t port =
+            fab_route_port(route, &route->rules[node->index], (uint32_t)dst, (uint32_t)entropy & UINT16_MAX);
+        if (port == FAB_NONE)
+            return 0;
+        link = net->out_link[node->first_link + port];
+    }
+}
+
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
                     const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out)
 {

@@ -71,6 +71,8 @@ cdef extern from "fabricsim.h" nogil:
         int64_t memory_bytes
 
     void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
+    int32_t fab_model_path(const fab_model_t *self, int32_t src, int32_t dst, int32_t entropy, int32_t *links_out,
+                           int32_t limit)
 
     ctypedef struct fab_program_t:
         pass

@@ -166,6 +166,13 @@ cdef class Model:
         c.fab_model_info(self.ptr, &info)
         return info
 
+    def path(self, int src, int dst, int entropy=0):
+        """Return the directed links of packets with an entropy (0 to 65535) between two hosts; empty where none lead."""
+        cdef int32_t n = c.fab_model_path(self.ptr, src, dst, entropy, NULL, 0)
+        cdef int32_t[::1] links = np.empty(n + 1, np.int32)
+        c.fab_model_path(self.ptr, src, dst, entropy, &links[0], n)
+        return np.asarray(links)[:n]
+
     @property
     def lookahead_ps(self):
         return self.info()["lookahead_ps"]
