@@ -21,10 +21,10 @@ static void defaults_then_settings(void)
     const char *const names[] = {"wait_ps", "size_bytes"};
     const int64_t edges[] = {0, 1000}, others[] = {3, 20};
     const fab_setting_t settings[] = {
-        {"room", "impl", 2, names, edges},
-        {"room", "other", 2, names, others},
-        {"elsewhere", "impl", 2, names, others},
-        {"room", "impl", 1, names, others}, /* the later one counts */
+        {"room", "impl", 2, names, edges, 0},
+        {"room", "other", 2, names, others, 0},
+        {"elsewhere", "impl", 2, names, others, 0},
+        {"room", "impl", 1, names, others, 0}, /* the later one counts */
     };
     fab_param_resolve("room", "impl", table, settings, 3, values, &problems);
     CHECK_EQ(values[0], 1000);
@@ -41,7 +41,7 @@ static void all_problems_at_once(void)
     int64_t values[2];
     const char *const names[] = {"wait_ps", "size_bytes", "nonsense", "size"};
     const int64_t wrong[] = {10, 9, 0, 0};
-    const fab_setting_t setting = {"room", "impl", 4, names, wrong};
+    const fab_setting_t setting = {"room", "impl", 4, names, wrong, 0};
     fab_param_resolve("room", "impl", table, &setting, 1, values, &problems);
     CHECK_EQ(problems.count, 4);
     CHECK(strstr(problems.text, "room.impl.wait_ps: found 10, allowed 0 to 9 ps\n") != NULL);

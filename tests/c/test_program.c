@@ -300,7 +300,7 @@ static void settings(void)
     const char *const names[] = {"g_inverse", "nonsense"};
     const int64_t values[] = {1, 2};
     const fab_setting_t given[] = {
-        {"cc", "dcqcn", 2, names, values}, {"link", "none", 0, NULL, NULL}, {"moon", "x", 0, NULL, NULL}};
+        {"cc", "dcqcn", 2, names, values, 0}, {"link", "none", 0, NULL, NULL, 0}, {"moon", "x", 0, NULL, NULL, 0}};
     fab_model_t *none = NULL;
     world_star(&world, 2);
     fab_problems_clear(&problems);
@@ -310,13 +310,13 @@ static void settings(void)
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, given, 1, &problems, &none), FAB_E_CONFIG);
     CHECK_EQ(problems.count, 2);
-    const fab_setting_t both[] = {{"cc", "dcqcn", 0, NULL, NULL}, {"cc", "none", 0, NULL, NULL}};
+    const fab_setting_t both[] = {{"cc", "dcqcn", 0, NULL, NULL, 0}, {"cc", "none", 0, NULL, NULL, 0}};
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, both, 2, &problems, &none), FAB_E_CONFIG);
     CHECK(strstr(problems.text, "both dcqcn and none are chosen") != NULL);
     const char *const buffer[] = {"buffer_bytes"};
     const int64_t small[] = {16384};
-    const fab_setting_t tight[] = {{"link", "pause", 0, NULL, NULL}, {"switch", "ethernet", 1, buffer, small}};
+    const fab_setting_t tight[] = {{"link", "pause", 0, NULL, NULL, 0}, {"switch", "ethernet", 1, buffer, small, 0}};
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, tight, 2, &problems, &none), FAB_E_CONFIG);
     CHECK(strstr(problems.text, "for headroom") != NULL);

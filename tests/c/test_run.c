@@ -282,8 +282,8 @@ static void parameters_at_their_ends(void)
                     world.rate_mbps[2] = most ? 250 : 10000;
                     const int64_t value = most ? p->most : p->least;
                     const fab_setting_t settings[] = {
-                        {(*i)->room, (*i)->impl, 1, &p->name, &value},
-                        {"cc", strcmp((*i)->room, "cc") == 0 ? (*i)->impl : "dcqcn", 0, NULL, NULL},
+                        {(*i)->room, (*i)->impl, 1, &p->name, &value, 0},
+                        {"cc", strcmp((*i)->room, "cc") == 0 ? (*i)->impl : "dcqcn", 0, NULL, NULL, 0},
                     };
                     fab_problems_t problems;
                     fab_problems_clear(&problems);
