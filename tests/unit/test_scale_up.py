@@ -204,12 +204,13 @@ def test_all_that_does_not_go_together_is_told():
     ("text", "places"),
     [
         (
-            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up = "none"\nfabric = "rials"\nrate = "1Gbps"\n',
+            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up = "none"\nfabric = "rials"\n'
+            'rate = "1Gbps"\n',
             {"6:topology.fabric": "found 'rials', allowed: 'rails', 'racks' or 'none'"},
         ),
         (
-            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up_rate = "450GB/s"\nscale_up_latency = "0ns"\n'
-            'rate = "400Gbps"\nlatency = "1us"\nnic_per_node = 4\n',
+            'kind = "nodes"\nnodes = 2\ngpus_per_node = 8\nscale_up_rate = "450GB/s"\n'
+            'scale_up_latency = "0ns"\nrate = "400Gbps"\nlatency = "1us"\nnic_per_node = 4\n',
             {
                 "6:topology.scale_up_latency": "found 0, allowed: more than 0",
                 "9:topology.nic_per_node": "did you mean 'nics_per_node'",
