@@ -7,6 +7,7 @@
  *           ring   all-reduce of 1 MiB over as many ranks as SEED gives (default: all hosts)
  *           sparse 16 flows of 2 MB between hosts spread over the fabric
  *   FABRIC  lossy | pause | pause+class     (all with ECN and DCQCN, ECMP)
+ *           srd                             many paths a flow, its own controller, lossy, ECMP
  *           credit | credit+lanes           input-buffered switches and credits, without congestion control; +lanes: four
  *                                           virtual lanes, flows spread over them */
 #include <math.h>
@@ -171,14 +172,15 @@ int main(int argc, char **argv)
 {
     if (argc < 5) {
         fprintf(stderr,
-                "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class|credit|credit+lanes [THREADS] [RANKS]\n");
+                "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class|srd|credit|credit+lanes [THREADS] [RANKS]\n");
         return 2;
     }
     const char *scene = argv[1], *fabric = argv[4];
     const int k = atoi(argv[2]);
     const int64_t rate_mbps = atoll(argv[3]) * 1000;
     const bool pause = !strncmp(fabric, "pause", 5), own_class = strstr(fabric, "+class") != NULL;
-    const bool credit = !strncmp(fabric, "credit", 6), lanes = strstr(fabric, "+lanes") != NULL;
+    const bool srd = !strcmp(fabric, "srd"), credit = !strncmp(fabric, "credit", 6),
+               lanes = strstr(fabric, "+lanes") != NULL;
     fab_problems_t problems;
     fab_problems_clear(&problems);
     const fab_topology_t topology = fat_tree(k, rate_mbps);
@@ -195,8 +197,11 @@ int main(int argc, char **argv)
          credit  ? "credit"
          : pause ? "pause"
                  : "lossy"},
-        {.room = "transport", "roce", 1, transport_names, transport_values},
-        {.room = "cc", credit ? "none" : "dcqcn"},
+        {.room = "transport", srd ? "srd" : "roce", 1, transport_names, transport_values},
+        {.room = "cc",
+         credit ? "none"
+         : srd  ? "srd_cc"
+                : "dcqcn"},
     };
     fab_model_t *model = NULL;
     fab_program_t *program = NULL;

@@ -32,6 +32,7 @@ SIZES = {8: 128, 16: 1024, 32: 8192}
 GOALS = {  # million packet-hops a CPU-second by hosts, and instructions a hop
     "lossy": ({128: 40, 1024: 28, 8192: 15}, 200),
     "pause": ({128: 30, 1024: 20, 8192: 11}, 260),
+    "srd": ({128: 25, 1024: 18, 8192: 10}, 300),
 }
 
 
@@ -119,6 +120,9 @@ class Bench:
             for fabric in ("lossy", "pause", "pause+class"):
                 for k in self.ports:
                     self.permutation(k, gbps, fabric)
+        print("permutation, SRD with its controller, an ACK a packet of 8 KiB")
+        for k in self.ports:
+            self.permutation(k, 100, "srd")
 
     def permutation(self, k: int, gbps: int, fabric: str) -> None:
         result = self.best("perm", k, gbps, fabric)
