@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { FIRST_SENT = 8 };
+enum { FIRST_SENT = 8, FIRST_NAMED = 8 };
 
 bool fab_feedback_init(fab_transport_t *self)
 {
@@ -11,6 +11,8 @@ bool fab_feedback_init(fab_transport_t *self)
     self->feedback = calloc(n + 1, sizeof *self->feedback);
     self->cc_more = calloc(n + 1, self->cc->more_bytes + 1);
     if (!self->feedback || !self->cc_more)
+        return false;
+    if (self->config->values[RELIABLE_SELECTIVE_REPEAT] && !(self->gaps = calloc(n + 1, sizeof *self->gaps)))
         return false;
     for (size_t c = 0; c < n; c++)
         self->tx[c].cc.more = self->cc_more + c * self->cc->more_bytes;
@@ -20,6 +22,7 @@ bool fab_feedback_init(fab_transport_t *self)
 void fab_feedback_free(fab_transport_t *self)
 {
     free(self->feedback); /* the rings are of the workers' pools */
+    free(self->gaps);
     free(self->cc_more);
 }
 
@@ -79,6 +82,8 @@ void fab_feedback_acked(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *t
         ack.acked_bytes = newest.end_bytes - more->una_bytes;
         more->una_bytes = newest.end_bytes;
         more->next_bytes = fab_max_i64(more->next_bytes, more->una_bytes); /* it had gone back, in vain */
+        while (fab_feedback_pending(self, tx) && fab_feedback_first_named(self, tx) < tx->una_psn)
+            more->named_head++;
     }
     if (worker->carried) {
         ack.hop_count = worker->carried->count;
@@ -106,7 +111,58 @@ void fab_feedback_went_back(fab_transport_t *self, fab_tx_t *tx, bool timeout, i
 {
     struct fab_feedback *more = fab_feedback_of(self, tx);
     more->next_bytes = more->una_bytes;
+    more->named_head = more->named_tail;
     if (self->cc->on_loss)
         self->cc->on_loss(self->cc_config, &tx->cc, timeout, now_ps);
     fab_feedback_renew(self, tx);
+}
+
+bool fab_feedback_name(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, uint64_t psn, int64_t now_ps)
+{
+    struct fab_feedback *more = fab_feedback_of(self, tx);
+    if (psn < tx->una_psn || psn >= tx->next_psn)
+        return false;
+    const uint32_t old = more->named ? more->named_mask + 1 : 0;
+    if (more->named_tail - more->named_head == old) {
+        const uint32_t capacity = old ? 2 * old : FIRST_NAMED;
+        uint64_t *named = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *named));
+        if (!named) {
+            worker->error = FAB_E_MEMORY;
+            return false;
+        }
+        for (uint32_t i = more->named_head; i != more->named_tail; i++)
+            named[i & (capacity - 1)] = more->named[i & more->named_mask];
+        if (old)
+            fab_pool_give(&worker->pool, more->named, fab_pool_class(old * sizeof *named));
+        more->named = named;
+        more->named_mask = capacity - 1;
+    }
+    more->named[more->named_tail++ & more->named_mask] = psn;
+    if (self->cc->on_loss)
+        self->cc->on_loss(self->cc_config, &tx->cc, false, now_ps);
+    fab_feedback_renew(self, tx);
+    return true;
+}
+
+void fab_feedback_sent_again(fab_transport_t *self, fab_tx_t *tx)
+{
+    struct fab_feedback *more = fab_feedback_of(self, tx);
+    more->sent[fab_feedback_first_named(self, tx) & more->sent_mask].sent_ps = FAB_FEEDBACK_AGAIN;
+    more->named_head++;
+    fab_feedback_renew(self, tx);
+}
+
+uint64_t fab_feedback_look_for_gaps(fab_transport_t *self, const fab_rx_t *rx, uint64_t psn, uint64_t *end_out)
+{
+    struct fab_gaps *gaps = &self->gaps[rx - self->rx];
+    const uint64_t distance =
+        self->config->reorder ? (uint64_t)self->config->values[RELIABLE_REORDER_DISTANCE_COUNT] : 1;
+    gaps->high_psn = psn + 1 > gaps->high_psn ? psn + 1 : gaps->high_psn;
+    const uint64_t first = gaps->named_psn > rx->expected_psn ? gaps->named_psn : rx->expected_psn;
+    *end_out = first;
+    if (gaps->high_psn > first + distance) {
+        *end_out = gaps->high_psn - distance;
+        gaps->named_psn = *end_out;
+    }
+    return first;
 }

@@ -21,6 +21,14 @@ struct fab_feedback {
     uint64_t newest_psn;           /* one past the newest ever sent */
     int64_t una_bytes, next_bytes; /* end_bytes before una_psn and next_psn */
     int64_t window_bytes;
+    uint64_t *named; /* ring of packets to send again, in their order */
+    uint32_t named_mask, named_head, named_tail;
+};
+
+/* Beside each fab_rx_t, with selective repeat. */
+struct fab_gaps {
+    uint64_t high_psn;  /* one past the newest that came */
+    uint64_t named_psn; /* all before it came or were named */
 };
 
 /* Allocates the state of all connections; their controllers must be initialised after it. */
@@ -41,12 +49,35 @@ void fab_feedback_acked(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *t
 /* Gives the packet that was pushed last to a link its telemetry: data a new record, an answer what it answers came with. */
 void fab_feedback_add_telemetry(fab_transport_t *self, fab_worker_t *worker, uint32_t link, uint32_t kind);
 
+/* A packet was named missing: it is sent again before new ones. False: it is not under way. */
+bool fab_feedback_name(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, uint64_t psn, int64_t now_ps);
+
+/* The first of those named was sent again. */
+void fab_feedback_sent_again(fab_transport_t *self, fab_tx_t *tx);
+
+/* A packet came that is not the one expected, and is kept: the first missing psn that is to be named now, and one past
+ * the last to look at. What is before that is not named again. */
+uint64_t fab_feedback_look_for_gaps(fab_transport_t *self, const fab_rx_t *rx, uint64_t psn, uint64_t *end_out);
+
 /* The sender goes back to una_psn. */
 void fab_feedback_went_back(fab_transport_t *self, fab_tx_t *tx, bool timeout, int64_t now_ps);
 
 FAB_INLINE struct fab_feedback *fab_feedback_of(const fab_transport_t *self, const fab_tx_t *tx)
 {
     return &self->feedback[tx - self->tx];
+}
+
+/* Whether a packet is to be sent again. */
+FAB_INLINE bool fab_feedback_pending(const fab_transport_t *self, const fab_tx_t *tx)
+{
+    const struct fab_feedback *more = fab_feedback_of(self, tx);
+    return more->named_head != more->named_tail;
+}
+
+FAB_INLINE uint64_t fab_feedback_first_named(const fab_transport_t *self, const fab_tx_t *tx)
+{
+    const struct fab_feedback *more = fab_feedback_of(self, tx);
+    return more->named[more->named_head & more->named_mask];
 }
 
 FAB_INLINE bool fab_feedback_window_open(const fab_transport_t *self, const fab_tx_t *tx)

@@ -118,8 +118,53 @@ FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
     return packet;
 }
 
+/* Makes the first packet named missing the next one, and gives back what was. */
+typedef struct {
+    uint64_t next_psn;
+    uint32_t message_at;
+    fab_message_t current;
+} turned_t;
+
+static turned_t turn_back(const fab_transport_t *self, fab_tx_t *tx)
+{
+    const turned_t before = {tx->next_psn, tx->message_at, tx->current};
+    tx->next_psn = fab_feedback_first_named(self, tx);
+    tx->message_at = tx->message_head;
+    while (tx->messages[tx->message_at & tx->message_mask].end_psn <= tx->next_psn)
+        tx->message_at++;
+    tx->current = tx->messages[tx->message_at & tx->message_mask];
+    return before;
+}
+
+static void turn_forth(fab_tx_t *tx, turned_t before)
+{
+    tx->next_psn = before.next_psn;
+    tx->message_at = before.message_at;
+    tx->current = before.current;
+}
+
+static fab_packet_t next_again(fab_transport_t *self, fab_tx_t *tx)
+{
+    const turned_t before = turn_back(self, tx);
+    const fab_packet_t packet = next_packet(self, tx);
+    turn_forth(tx, before);
+    return packet;
+}
+
+static int64_t next_bytes_of_any(const fab_transport_t *self, fab_tx_t *tx)
+{
+    if (!self->measures || !fab_feedback_pending(self, tx))
+        return next_bytes(self, tx);
+    const turned_t before = turn_back(self, tx);
+    const int64_t bytes = next_bytes(self, tx);
+    turn_forth(tx, before);
+    return bytes;
+}
+
 FAB_INLINE bool may_send(const fab_transport_t *self, const fab_tx_t *tx, const bool measures)
 {
+    if (measures && fab_feedback_pending(self, tx))
+        return true;
     return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < self->window_packets &&
            (!measures || fab_feedback_window_open(self, tx));
 }
@@ -198,10 +243,13 @@ FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t 
     tx->in_line = false;
     if (FAB_UNLIKELY(!may_send(self, tx, measures)))
         return;
-    const fab_packet_t packet = next_packet(self, tx);
+    const bool again = measures && fab_feedback_pending(self, tx);
+    const fab_packet_t packet = again ? next_again(self, tx) : next_packet(self, tx);
     emit(self, worker, host->out_link, packet, now_ps, measures);
     const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
-    if (measures)
+    if (again)
+        fab_feedback_sent_again(self, tx);
+    else if (measures)
         fab_feedback_sent(self, worker, tx, tx->next_psn - 1, packet.bytes, now_ps);
     tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
     if (!tx->rto_armed) {
@@ -266,7 +314,7 @@ static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *
             fab_tx_t *tx = first_ready(self, host, lane);
             if (!tx)
                 continue;
-            bytes[lane] = (uint16_t)next_bytes(self, tx);
+            bytes[lane] = (uint16_t)next_bytes_of_any(self, tx);
         }
         const uint32_t blocks = fab_credit_blocks(credit, bytes[lane]);
         waiting |= 1u << lane;
@@ -416,6 +464,14 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         worker->duplicates++;
         worker->acks++;
         answer(self, worker, rx, host, FAB_ACK, rx->expected_psn, now_ps, measures);
+    } else if (measures && self->gaps) {
+        uint64_t end;
+        if (fab_reliable_keep_early(self, worker, rx, psn, ends))
+            for (uint64_t i = fab_feedback_look_for_gaps(self, rx, psn, &end); i != end; i++)
+                if (!fab_reliable_has_early(self, rx, i)) {
+                    worker->naks++;
+                    answer(self, worker, rx, host, FAB_NAK, i, now_ps, measures);
+                }
     } else if (!self->config->reorder || !fab_reliable_keep_early(self, worker, rx, psn, ends)) {
         if (now_ps - rx->nak_at_ps >= v[RELIABLE_NAK_INTERVAL_PS]) {
             rx->nak_at_ps = now_ps;
@@ -472,6 +528,12 @@ FAB_INLINE void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
     if (kind == FAB_ACK || kind == FAB_NAK) {
         fab_tx_t *tx = &self->tx[host->tx_first + packet.qpn];
         const uint64_t una = fab_psn_unwrap(fab_packet_psn(packet), tx->una_psn);
+        if (measures && self->gaps && kind == FAB_NAK) { /* it names one packet, and says nothing of those before */
+            fab_feedback_acked(self, worker, tx, false, &packet, now_ps);
+            worker->retransmits += fab_feedback_name(self, worker, tx, una, now_ps);
+            schedule(self, worker, host, packet.qpn, now_ps, measures);
+            return;
+        }
         acknowledge(self, worker, host_index, &packet, una, now_ps, measures);
         if (kind == FAB_NAK && una == tx->una_psn && tx->next_psn > una)
             go_back(self, worker, host, packet.qpn, false, now_ps);

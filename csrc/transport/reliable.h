@@ -21,6 +21,8 @@ enum {
     RELIABLE_CONTROL_PRIORITY,
     RELIABLE_REORDER_COUNT,
     RELIABLE_TELEMETRY_BYTES,
+    RELIABLE_SELECTIVE_REPEAT,
+    RELIABLE_REORDER_DISTANCE_COUNT,
     RELIABLE_VALUE_COUNT
 };
 
@@ -91,6 +93,22 @@ enum {
          1024,                                                                                                         \
          "more in data packets and acknowledgements with a controller that wants telemetry",                           \
          "5 switches of 8 bytes and 2: HPCC, SIGCOMM 2019, and its simulator"},                                        \
+        {"selective_repeat",                                                                                           \
+         "",                                                                                                           \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         1,                                                                                                            \
+         "1: receivers keep packets that came early and name each missing one in a NAK, and only those are sent "      \
+         "again; 0: go-back-N",                                                                                        \
+         "0: RoCEv2 NICs; 1: IRN, SIGCOMM 2018"},                                                                      \
+        {"reorder_distance_count",                                                                                     \
+         "packets",                                                                                                    \
+         64,                                                                                                           \
+         1,                                                                                                            \
+         8192,                                                                                                         \
+         "with selective repeat, where packets of a connection take several paths: one is missing when one so many "   \
+         "numbers later has come; 1 where there is one path",                                                          \
+         ""},                                                                                                          \
         FAB_PARAM_END
 
 void fab_reliable_configure(const int64_t *values, fab_transport_config_t *config_out);

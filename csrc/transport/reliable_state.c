@@ -52,7 +52,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
     }
     memset(self->tx, 0, n * sizeof *self->tx);
     memset(self->rx, 0, n * sizeof *self->rx);
-    self->measures = cc->on_ack || cc->window_bytes || cc->on_loss;
+    self->measures = cc->on_ack || cc->window_bytes || cc->on_loss || config->values[RELIABLE_SELECTIVE_REPEAT];
     if (self->measures && !fab_feedback_init(self)) {
         fab_reliable_free(self);
         return NULL;
@@ -248,6 +248,12 @@ bool fab_reliable_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx
     if (ends)
         rx->early[words + at / 64] |= bit;
     return true;
+}
+
+bool fab_reliable_has_early(const fab_transport_t *self, const fab_rx_t *rx, uint64_t psn)
+{
+    const uint64_t at = psn % (64 * (uint64_t)reorder_words(self));
+    return rx->early && rx->early[at / 64] >> (at % 64) & 1;
 }
 
 bool fab_reliable_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)

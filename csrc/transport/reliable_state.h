@@ -94,8 +94,9 @@ struct fab_transport {
     int64_t full_bytes; /* of a full packet on the wire that is not the first of its message */
     bool ordered;       /* links can be paused or overtaken */
     bool spray;
-    bool measures;                 /* the controller hears of acknowledgements or has a window: `feedback` is there */
+    bool measures;                 /* the controller hears of acknowledgements or has a window, or selective repeat */
     struct fab_feedback *feedback; /* [connection count] beside tx */
+    struct fab_gaps *gaps;         /* [connection count] beside rx; NULL: go-back-N */
     char *cc_more;                 /* [connection count][more_bytes] of the controller */
 };
 
@@ -111,6 +112,9 @@ void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t 
 
 /* Keeps a packet that came before its turn; false: too far ahead, drop it. */
 bool fab_reliable_keep_early(fab_transport_t *self, fab_worker_t *worker, fab_rx_t *rx, uint64_t psn, bool ends);
+
+/* Whether a packet came early and is kept. */
+bool fab_reliable_has_early(const fab_transport_t *self, const fab_rx_t *rx, uint64_t psn);
 
 /* Takes the early packets whose turn has come; returns whether one ended a message. */
 bool fab_reliable_take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);

@@ -298,11 +298,12 @@ class CreditHost(Host):
             return
         c = self.lines[lane].popleft()
         c.in_line = False
-        packet = self.next_packet(c)
+        packet = self.take_packet(c)
         out.send(packet, now)
         self.sent(c, packet, now)
 
     def size_of_next(self, c: Connection) -> int:
-        packet = self.next_packet(c)
-        c.next -= 1
-        return packet.size
+        after = c.next
+        size = self.take_packet(c).size
+        c.next = after
+        return size

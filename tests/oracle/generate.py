@@ -94,7 +94,7 @@ def controller_world(seed: int) -> World:
     """Return the world of a seed, of any of the other kinds, with a controller other than DCQCN."""
     rng = random.Random(seed * 3 + 2)
     world = rng.choice([random_world, random_world, class_world, credit_world])(seed)
-    name = rng.choice(list(_CONTROLLERS))
+    name = rng.choice(["none", *_CONTROLLERS])
     if name == "hpcc":  # it needs telemetry
         world = rng.choice([random_world, class_world])(seed)
         transport = world.settings["transport"][1]
@@ -102,7 +102,10 @@ def controller_world(seed: int) -> World:
         world.settings["switch"][1]["buffer_bytes"] += 20_000  # frames are larger
         if world.chosen("link") == "pause":
             transport["control_priority"] = 1
-    world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
+    world.settings["transport"][1].update(
+        selective_repeat=rng.choice([0, 1]), reorder_distance_count=rng.choice([1, 4, 64])
+    )
+    world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS.get(name, {}).items()})
     return world
 
 

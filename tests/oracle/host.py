@@ -60,12 +60,14 @@ class Connection:
         self.retries = 0
         self.cc: Any = None
         self.sent: dict[int, tuple[int | None, int]] = {}  # by psn: when (None: more than once), end in bytes
+        self.named: deque[int] = deque()  # with selective repeat: to send again
         self.una_bytes = self.next_bytes = 0  # on the wire, before una and next
         # the receiver's half
         self.expected = self.unanswered = 0
         self.undelivered: deque[Message] = deque()
         self.cnp_at: int | None = None
         self.nak_at: int | None = None
+        self.high = self.looked = 0  # with selective repeat: one past the newest kept, and what was looked at
         self.early: dict[
             int, bool
         ] = {}  # with spraying: packets that came before their turn, and if they end a message
@@ -108,6 +110,8 @@ class Host:
         self.schedule(c, now)
 
     def may_send(self, c: Connection) -> bool:
+        if c.named:
+            return True
         open_ = c.next_bytes - c.una_bytes < c.cc.window()
         return c.next < c.end and c.next - c.una < self.window and open_
 
@@ -156,7 +160,7 @@ class Host:
         c = self.leave()
         c.in_line = False
         if self.may_send(c):
-            packet = self.next_packet(c)
+            packet = self.take_packet(c)
             self.emit(packet, now)
             self.sent(c, packet, now)
         self.ask_turn(now)
@@ -165,12 +169,25 @@ class Host:
         """Note what a packet's departure means to its connection, and put that in line again."""
         pace = c.cc.sent(packet.size, now)
         c.next_send_ps = now + ((packet.size * pace + 0xFFFF) >> 16)
-        c.next_bytes += packet.size
-        c.sent[packet.psn] = None if packet.psn in c.sent else now, c.next_bytes
+        if c.named and packet.psn == c.named[0]:
+            c.named.popleft()
+            c.sent[packet.psn] = None, c.sent[packet.psn][1]
+        else:
+            c.next_bytes += packet.size
+            c.sent[packet.psn] = None if packet.psn in c.sent else now, c.next_bytes
         if not c.rto_armed:
             c.rto_armed, c.progress_ps = True, now
             self.arm_rto(c, now + self.rto_ps(c))
         self.schedule(c, now)
+
+    def take_packet(self, c: Connection) -> Packet:
+        """Return the packet that leaves now: one named missing, or the next new one."""
+        if not c.named:
+            return self.next_packet(c)
+        after, c.next = c.next, c.named[0]
+        packet = self.next_packet(c)
+        c.next = after
+        return packet
 
     def next_packet(self, c: Connection) -> Packet:
         p = self.param
@@ -214,6 +231,7 @@ class Host:
     def go_back(self, c: Connection, timeout: bool, now: int) -> None:
         self.sim.count["retransmits"] += c.next - c.una
         c.next, c.next_bytes = c.una, c.una_bytes
+        c.named.clear()
         c.cc.lost(timeout, now)
         self.schedule(c, now)
 
@@ -228,6 +246,8 @@ class Host:
                 ack.rtt = now - sent_at
             ack.acked, c.una_bytes = end_bytes - c.una_bytes, end_bytes
             c.next_bytes = max(c.next_bytes, c.una_bytes)
+            while c.named and c.named[0] < una:
+                c.named.popleft()
         advances, c.una, c.next = una > c.una, ack.acked_psn, ack.next_psn
         c.cc.acked(ack)
         if not advances:
@@ -238,6 +258,15 @@ class Host:
             c.unacknowledged.popleft().acknowledged(now)
         self.schedule(c, now)
 
+    def named(self, c: Connection, packet: Packet, now: int) -> None:
+        """A NAK names one packet, and says nothing of those before."""
+        c.cc.acked(Ack(now, None, 0, c.una, c.next, len(packet.hops), packet.hops))
+        if c.una <= packet.psn < c.next:
+            self.sim.count["retransmits"] += 1
+            c.named.append(packet.psn)
+            c.cc.lost(False, now)
+        self.schedule(c, now)
+
     # ---- receiving
 
     def arrived(self, packet: Packet, _: int, now: int) -> None:
@@ -245,6 +274,9 @@ class Host:
             self.receive_data(self.rx[packet.connection], packet, now)
         elif packet.kind in (ACK, NAK):
             c = self.tx[packet.connection]
+            if packet.kind == NAK and self.param["selective_repeat"]:
+                self.named(c, packet, now)
+                return
             self.acknowledge(c, packet.psn, packet.hops, now)
             if packet.kind == NAK and packet.psn == c.una and c.next > c.una:
                 self.go_back(c, False, now)
@@ -292,10 +324,26 @@ class Host:
     def came_early(self, c: Connection, packet: Packet, now: int) -> None:
         """Keep it (spraying), or ask for the missing one, at most once in the NAK interval."""
         room = -(-self.param["reorder_count"] // 64) * 64
-        if self.sim.spray and packet.psn - c.expected < room:
+        selective = bool(self.param["selective_repeat"])
+        if (selective or self.sim.spray) and packet.psn - c.expected < room:
             if packet.psn in c.early:
                 self.sim.count["duplicates"] += 1
             c.early[packet.psn] = packet.last
+            if selective:
+                self.name_gaps(c, packet, now)
+        elif selective:
+            pass
         elif c.nak_at is None or now - c.nak_at >= self.param["nak_interval_ps"]:
             c.nak_at = now
             self.answer(c, NAK, c.expected, now, packet.hops)
+
+    def name_gaps(self, c: Connection, packet: Packet, now: int) -> None:
+        """Name each missing packet once, when one that is far enough ahead has come."""
+        distance = self.param["reorder_distance_count"] if self.sim.spray else 1
+        c.high = max(c.high, packet.psn + 1)
+        first, end = max(c.looked, c.expected), c.high - distance
+        for psn in range(first, end):
+            if psn not in c.early:
+                self.answer(c, NAK, psn, now, packet.hops)
+                packet.hops = ()
+        c.looked = max(c.looked, end)
