@@ -48,10 +48,4 @@ bool fab_mail_put(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t **first, fab
 /* The next cookie; there is one. */
 fab_cookie_t fab_mail_take(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t *first);
 
-/* The hash of a flow's identity: what a UDP source port carries. `which` tells apart its uses. */
-FAB_INLINE uint64_t fab_flow_draw(uint64_t seed, uint32_t src, uint32_t dst, int32_t lane, uint32_t which)
-{
-    return fab_keyed_draw(seed, FAB_KEY_ENTROPY, (uint64_t)src << 48 | (uint64_t)dst << 32 | (uint32_t)lane, which);
-}
-
 #endif

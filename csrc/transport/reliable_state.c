@@ -8,12 +8,7 @@
 
 enum { FIRST_MESSAGES = 4, FIRST_CONTROLS = 8 };
 
-/* The hash of a flow's identity: what the UDP source port carries in RoCEv2. */
-static uint16_t entropy_of(uint64_t seed, uint32_t src, uint32_t dst, int32_t lane, bool answer)
-{
-    const uint64_t flow = (uint64_t)src << 48 | (uint64_t)dst << 32 | (uint32_t)lane;
-    return (uint16_t)fab_keyed_draw(seed, FAB_KEY_ENTROPY, flow, answer);
-}
+enum { DRAW_DATA = 0, DRAW_ANSWERS = 1 };
 
 fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
                                   const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
@@ -74,7 +69,9 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             fab_tx_t *tx = &self->tx[c];
             tx->dst = connections->tx_dst[c];
             tx->receiver_qpn = connections->tx_qpn[c];
-            tx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], false);
+            const int32_t lane = connections->tx_lane[c];
+            const uint32_t channel = connections->tx_channel[c];
+            tx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAW_DATA);
             tx->data_class = (uint8_t)fab_min_i64(connections->tx_class[c], config->data_class_count - 1);
             tx->message_at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
@@ -85,7 +82,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(c - connections->tx_first[h]);
             rx->data_class = connections->tx_class[c];
-            rx->entropy = entropy_of(fabric->seed, h, tx->dst, connections->tx_lane[c], true);
+            rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAW_ANSWERS);
             rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
         }
     }

@@ -5,6 +5,7 @@
 #include "core/digest.h"
 #include "link/credit.h"
 #include "link/queue.h"
+#include "transport/flow.h"
 #include "transport/reliable.h"
 
 #define TIMER_KIND_MASK (UINT64_C(0xff) << 56)

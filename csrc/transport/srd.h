@@ -2,6 +2,7 @@
 #ifndef FAB_TRANSPORT_SRD_H
 #define FAB_TRANSPORT_SRD_H
 
+#include "transport/flow.h"
 #include "transport/messages.h"
 #include "transport/nic.h"
 

@@ -21,8 +21,9 @@ static void init_connection(fab_transport_t *self, uint32_t host, uint32_t c)
     tx->dst = connections->tx_dst[c];
     tx->receiver_qpn = connections->tx_qpn[c];
     const int32_t lane = connections->tx_lane[c];
-    tx->path_key = fab_flow_draw(self->fabric->seed, host, tx->dst, lane, DRAW_PATHS);
-    tx->answer_entropy = (uint16_t)fab_flow_draw(self->fabric->seed, host, tx->dst, lane, DRAW_ANSWERS);
+    const uint32_t channel = connections->tx_channel[c];
+    tx->path_key = fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_PATHS);
+    tx->answer_entropy = (uint16_t)fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_ANSWERS);
     tx->place.data_class = (uint8_t)fab_min_i64(connections->tx_class[c], self->config->data_class_count - 1);
     tx->message_at = UINT32_MAX;
     tx->head_end_psn = UINT64_MAX;

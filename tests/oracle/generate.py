@@ -212,7 +212,8 @@ def srd_world(seed: int) -> World:
     world = class_world(seed) if seed % 4 == 3 else random_world(seed)
     rng = random.Random(seed * 5 + 3)
     if rng.random() < 0.5:
-        name = rng.choice([*_CONTROLLERS, "srd_cc", "srd_cc"])
+        able = [name for name in _CONTROLLERS if name != "hpcc"]  # SRD carries no telemetry
+        name = rng.choice([*able, "srd_cc", "srd_cc"])
         world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
     base = world.settings["transport"][1]
     far = max(c.delay_ps for c in world.cables) > 20 * US

@@ -44,14 +44,22 @@ class Connection:
     """Both halves of one direction between hosts; ``at_src`` and ``at_dst`` are the hosts' indices of it."""
 
     def __init__(
-        self, sim: Simulator, src: int, dst: int, lane: int, data_class: int, at_src: int, at_dst: int
+        self,
+        sim: Simulator,
+        src: int,
+        dst: int,
+        lane: int,
+        data_class: int,
+        channel: int,
+        at_src: int,
+        at_dst: int,
     ) -> None:
         self.data_class = data_class
         self.src, self.dst, self.at_src, self.at_dst = src, dst, at_src, at_dst
         flow = src << 48 | dst << 32 | (lane & 0xFFFFFFFF)
-        self.flow = flow
-        self.entropy = draw(sim.seed, KEY_ENTROPY, flow, 0) & 0xFFFF
-        self.answer_entropy = draw(sim.seed, KEY_ENTROPY, flow, 1) & 0xFFFF
+        self.flow, self.channel = flow, channel
+        self.entropy = draw(sim.seed, KEY_ENTROPY, flow, channel << 8) & 0xFFFF
+        self.answer_entropy = draw(sim.seed, KEY_ENTROPY, flow, 1 | channel << 8) & 0xFFFF
         # the sender's half
         self.next = self.una = self.end = 0  # to send, oldest not acknowledged, one past what was posted
         self.unacknowledged: deque[Message] = deque()

@@ -146,7 +146,7 @@ class Program:
         self.connections: dict[tuple[int, int, int, int, int], Connection] = {}
         for src, lane, data_class, channel, dst in sorted(edges):
             tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
-            c = Connection(self.sim, src, dst, lane, data_class, len(tx), len(rx))
+            c = Connection(self.sim, src, dst, lane, data_class, channel, len(tx), len(rx))
             tx.append(c)
             rx.append(c)
             self.connections[src, lane, data_class, channel, dst] = c

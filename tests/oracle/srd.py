@@ -86,7 +86,7 @@ class Srd(Host):
     def sender(self, c: Connection) -> Sender:
         if c.at_src not in self.senders:
             count = self.param["path_count"]
-            key = draw(self.sim.seed, KEY_ENTROPY, c.flow, DRAW_PATHS)
+            key = draw(self.sim.seed, KEY_ENTROPY, c.flow, DRAW_PATHS | c.channel << 8)
             self.senders[c.at_src] = Sender(key, [Path() for _ in range(count)], path_at=count - 1)
         return self.senders[c.at_src]
 
