@@ -69,6 +69,7 @@ void test_coll_network(void);
 void test_program(void);
 void test_classes(void);
 void test_run(void);
+void test_srd(void);
 void test_voq(void);
 void test_threads(void);
 

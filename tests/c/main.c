@@ -27,6 +27,7 @@ static const struct {
     {"program", test_program},
     {"classes", test_classes},
     {"run", test_run},
+    {"srd", test_srd},
     {"voq", test_voq},
     {"threads", test_threads},
 };
