@@ -21,7 +21,8 @@
     X(FAB_E_DEADLOCK, -5, "the program can never finish")                                                              \
     X(FAB_E_LIMIT, -6, "a limit of the core was reached")                                                              \
     X(FAB_E_TRANSPORT, -7, "a connection gave up")                                                                     \
-    X(FAB_E_INTERNAL, -8, "an internal check failed")
+    X(FAB_E_INTERNAL, -8, "an internal check failed")                                                                  \
+    X(FAB_E_CUT_OFF, -9, "ranks are cut off from each other")
 
 enum {
 #define FAB_ERROR_ENUM(name, value, text) name = value,
@@ -185,11 +186,43 @@ void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out);
 
 typedef struct fab_run fab_run_t;
 
+/* What changes in the fabric during a run. A change at a time comes before all that happens at it; of one time they are
+ * carried out in the order of the list. */
+enum {
+    FAB_CHANGE_DOWN,   /* a cable: what is under way on it, and what is sent until it is up again, is lost */
+    FAB_CHANGE_UP,     /* a cable; one that went down twice comes up with the second */
+    FAB_CHANGE_RATE,   /* a link: packets not begun go at value Mb/s, 0: as the cable does */
+    FAB_CHANGE_ERRORS, /* a link: value wrong bits in 10^18 from now on */
+    FAB_CHANGE_DARK    /* a cable between switches: begins no packet for value ps */
+};
+
+typedef struct {
+    int64_t when_ps;
+    int32_t link; /* directed link in the topology's order; of a cable either */
+    int32_t what;
+    int64_t value;
+} fab_change_t;
+
+/* A cable that is an optical circuit: dark but from first_ps + k period_ps, up_ps long. Rows of one cable add up. A packet
+ * only begins if the largest there is would leave before the circuit goes dark. */
+typedef struct {
+    int64_t cable, first_ps, up_ps, period_ps;
+} fab_circuit_t;
+
+typedef struct {
+    const fab_change_t *changes;
+    int64_t change_count;
+    const fab_circuit_t *circuits;
+    int64_t circuit_count;
+    int64_t heal_ps; /* so long after a cable went down or up the routes go by it; -1: never */
+} fab_changes_t;
+
 typedef struct {
     uint64_t seed;
     int32_t threads;
-    bool record_packets; /* keep every arrival; for small worlds */
-    bool plain;          /* the plain reference windows instead of leapfrog: same result, slower */
+    bool record_packets;          /* keep every arrival; for small worlds */
+    bool plain;                   /* the plain reference windows instead of leapfrog: same result, slower */
+    const fab_changes_t *changes; /* NULL: none; read by fab_run_new alone */
 } fab_run_options_t;
 
 int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fab_run_options_t *options,
@@ -207,6 +240,7 @@ typedef struct {
     int64_t done_instances;
     int64_t memory_bytes;
     int64_t ring_bytes_peak;
+    int64_t lost, changes, heals; /* packets lost on links, changes carried out, times that routes were made anew */
 } fab_counters_t;
 
 void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out);
@@ -223,7 +257,7 @@ void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int
                    int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out);
 
 typedef struct {
-    int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps;
+    int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps, lost, down_ps;
 } fab_link_stats_t;
 
 /* Per directed link, in the topology's order. */
@@ -249,6 +283,10 @@ typedef struct {
     uint8_t kind;  /* 0 data, 1 ack, 2 nak, 3 cnp, 4 pause, 5 resume */
     uint8_t flags; /* 1 congestion experienced, 2 last of its message */
 } fab_arrival_t;
+
+/* After a run that finished: whether buffers, queues and links are empty and nothing is paused; FAB_OK or
+ * FAB_E_INTERNAL with a line for each thing that is left. */
+int fab_run_check(const fab_run_t *self, fab_problems_t *problems);
 
 /* Recorded arrivals ordered by (time, link); returns the count, and writes them if they fit in `limit`. */
 int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit);

@@ -2,7 +2,8 @@
  *
  * The departure of every packet is fixed when it is enqueued, so a queue needs no event of its own. Two
  * things change it afterwards, and neither needs more than a look at the first packet not yet begun:
- * - a pause hides the packets not yet begun (behind `visible`); the resume gives them their times;
+ * - a pause hides the packets not yet begun (behind `visible`); the resume gives them their times; so does a circuit
+ *   that goes dark, which stops the control packets too;
  * - a control packet (or a pause frame) goes in before the first data packet not yet begun and delays
  *   those behind it: with times kept as differences, only its neighbours change.
  * A packet whose transmission begins at `now` has begun: departures come before arrivals.
@@ -137,12 +138,15 @@ static FAB_NOINLINE void fab_queue_park(fab_link_t *link, fab_port_t *port, cons
     link->bytes += packet->bytes;
 }
 
+/* Puts a control packet before the data that wait for a circuit. */
+void fab_queue_park_before(fab_link_t *link, fab_port_t *port, fab_packet_t packet);
+
 /* Hands a data packet to the link, paused or not. The ring must have room; the cursor may lag. */
 FAB_INLINE void fab_queue_push(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_link_t *link,
                                fab_port_t *port, const fab_packet_t *packet, uint32_t more_flags, uint16_t from,
                                int64_t now_ps)
 {
-    if (FAB_UNLIKELY(port->paused)) {
+    if (FAB_UNLIKELY(port->stops)) {
         fab_queue_park(link, port, packet, more_flags, from);
         return;
     }
@@ -160,6 +164,10 @@ static inline void fab_queue_overtake(fab_worker_t *worker, const fab_fabric_t *
     fab_port_t *port = &fabric->ports[l];
     if (!fab_queue_room(worker, link, port))
         return;
+    if (FAB_UNLIKELY(port->stops & FAB_STOP_DARK)) {
+        fab_queue_park_before(link, port, packet);
+        return;
+    }
     const bool frame = fab_packet_kind(packet) >= FAB_PAUSE;
     uint32_t at = fab_queue_first_unsent(link, port, now_ps);
     const uint32_t behind_control = fab_queue_after_control(link, port, at);
@@ -202,7 +210,10 @@ static inline void fab_queue_pause(const fab_fabric_t *fabric, uint32_t l, int64
     if (port->paused)
         return;
     port->paused = true;
+    port->stops |= FAB_STOP_PAUSED;
     port->paused_since_ps = now_ps;
+    if (port->stops & FAB_STOP_DARK)
+        return;
     port->parked_ps = 0;
     const uint32_t first = fab_queue_after_control(link, port, fab_queue_first_unsent(link, port, now_ps));
     if (first == link->visible)
@@ -226,8 +237,9 @@ static inline void fab_queue_resume(fab_worker_t *worker, const fab_fabric_t *fa
     if (!port->paused)
         return;
     port->paused = false;
+    port->stops &= (uint8_t)~FAB_STOP_PAUSED;
     port->paused_ps += now_ps - port->paused_since_ps;
-    if (link->tail == link->visible)
+    if (link->tail == link->visible || port->stops)
         return;
     const uint32_t first = link->visible;
     fab_packet_t *entry = &link->ring[first & link->mask];

@@ -1,7 +1,9 @@
-/* The slow paths of links: growing a ring, recording an arrival. */
+/* The slow paths of links: growing a ring, losing a packet, recording an arrival. */
 #include "net/link.h"
 
 #include <stdlib.h>
+
+#include "core/keyed.h"
 
 FAB_NOINLINE bool fab_link_grow(fab_worker_t *worker, fab_link_t *link, fab_port_t *port)
 {
@@ -31,16 +33,46 @@ FAB_NOINLINE bool fab_link_grow(fab_worker_t *worker, fab_link_t *link, fab_port
     return true;
 }
 
-FAB_NOINLINE void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, int64_t when_ps,
+/* The chance, in 2^-64, that so many bits all arrive right: a power by squaring. */
+static uint64_t all_right_q64(uint64_t bad_bit_q64, uint32_t bits)
+{
+    uint64_t power = -bad_bit_q64, product = UINT64_MAX;
+    for (; bits; bits >>= 1) {
+        if (bits & 1)
+            product = (uint64_t)((unsigned __int128)product * power >> 64);
+        power = (uint64_t)((unsigned __int128)power * power >> 64);
+    }
+    return product;
+}
+
+/* Whether a packet that left the sender gets to the receiver. Pause frames are not hit by bit errors: a real one is
+ * repeated before its time runs out. */
+static bool is_delivered(const fab_fabric_t *fabric, uint32_t l, int64_t when_ps, fab_packet_t packet)
+{
+    fab_link_fault_t *fault = &fabric->faults[l];
+    const int64_t number = fault->arrivals++;
+    bool lost = when_ps - fab_link_delay_ps(&fabric->links[l]) < fault->live_ps;
+    if (!lost && fault->bad_bit_q64 && fab_packet_kind(packet) < FAB_PAUSE)
+        lost = fab_keyed_draw(fabric->seed, FAB_KEY_BIT_ERROR, fabric->net->link_name[l], (uint64_t)number) >=
+               all_right_q64(fault->bad_bit_q64, 8u * packet.bytes);
+    fault->lost += lost;
+    return !lost;
+}
+
+FAB_NOINLINE bool fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, int64_t when_ps,
                                   fab_packet_t packet)
 {
     const fab_net_t *net = fabric->net;
+    if (fabric->faults && !is_delivered(fabric, l, when_ps, packet))
+        return false;
+    if (!worker->keep_arrivals)
+        return true;
     if (worker->arrival_count == worker->arrival_capacity) {
         const int64_t capacity = worker->arrival_capacity ? 2 * worker->arrival_capacity : 1024;
         fab_arrival_t *arrivals = realloc(worker->arrivals, (size_t)capacity * sizeof *arrivals);
         if (!arrivals) {
             worker->error = FAB_E_MEMORY;
-            return;
+            return true;
         }
         worker->arrivals = arrivals;
         worker->arrival_capacity = capacity;
@@ -55,4 +87,5 @@ FAB_NOINLINE void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabr
         .kind = (uint8_t)fab_packet_kind(packet),
         .flags = (uint8_t)((packet.psn_flags & FAB_FLAG_CE ? 1 : 0) | (packet.psn_flags & FAB_FLAG_LAST ? 2 : 0)),
     };
+    return true;
 }

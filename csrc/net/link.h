@@ -40,8 +40,9 @@ typedef struct {
     uint32_t cursor;        /* the oldest entry that has not left entirely */
     uint32_t control_end;   /* one past the newest control entry that overtook */
     uint32_t calm_limit_ps; /* no reason to look at a backlog up to this but the high water */
-    bool paused;
-    int64_t max_backlog_ps;   /* high water, in time of this wire */
+    bool paused;            /* by its receiver */
+    uint8_t stops;          /* why packets not begun stay in the ring behind visible; bits FAB_STOP_* */
+    int64_t max_backlog_ps; /* high water, in time of this wire */
     int64_t kmin_ps, kmax_ps; /* marking thresholds in time of this wire; FAB_NEVER without marking */
     uint64_t mark_slope_q16;  /* chance (in 2^-32) a picosecond above kmin, Q16 */
     int64_t marks, drops;
@@ -52,6 +53,18 @@ typedef struct {
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_port_t;
 
 #define FAB_FROM_NOWHERE UINT16_MAX
+
+enum { FAB_STOP_PAUSED = 1, FAB_STOP_DARK = 2 };
+
+/* What can be wrong with a link, in a run whose fabric changes; its receiver's, but for changes between phases. */
+typedef struct {
+    int64_t live_ps;      /* what left the sender before this is lost; FAB_NEVER: it is down */
+    uint64_t bad_bit_q64; /* chance of a bit to arrive wrong, in 2^-64 */
+    int64_t arrivals;     /* numbers the draws */
+    int64_t lost;
+    int64_t down_since_ps, down_ps;
+    int64_t bytes_before, busy_before_ps; /* sent at another rate, and the time that took */
+} __attribute__((aligned(FAB_CACHE_LINE))) fab_link_fault_t;
 
 /* What one thread has for itself. */
 typedef struct {
@@ -68,7 +81,8 @@ typedef struct {
     int64_t arrival_count, arrival_capacity;
     int error;
     int32_t error_connection, error_network;
-    bool record;
+    bool record;                   /* every arrival is looked at: fab_link_record */
+    bool keep_arrivals;            /* and kept */
     struct fab_telemetry *carried; /* what came with the packet being handled, until it goes on */
 } __attribute__((aligned(2 * FAB_CACHE_LINE))) fab_worker_t;
 
@@ -79,13 +93,15 @@ typedef struct {
     int64_t *heads;
     fab_port_t *ports;
     struct fab_credit *credits; /* of links with credits; NULL: there are none */
+    fab_link_fault_t *faults;   /* NULL: nothing changes during the run */
     uint64_t seed;
     struct fab_telemetry_ring *telemetry; /* [link_count]; NULL: no network writes any */
 } fab_fabric_t;
 
-/* Both slow paths, out of line. fab_link_grow returns false and sets worker->error without memory. */
+/* Both slow paths, out of line. fab_link_grow returns false and sets worker->error without memory. fab_link_record is for
+ * what has been taken off a link while worker->record is set; false: the packet was lost on its way, forget it. */
 bool fab_link_grow(fab_worker_t *worker, fab_link_t *link, fab_port_t *port);
-void fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t link, int64_t when_ps,
+bool fab_link_record(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t link, int64_t when_ps,
                      fab_packet_t packet);
 
 /* Tells the calendar that something arrives at a node. */

@@ -36,6 +36,7 @@ void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
     }
     for (uint32_t l = 0; l < net->link_count; l++) {
         c.drops += self->fabric.ports[l].drops;
+        c.lost += self->fabric.faults ? self->fabric.faults[l].lost : 0;
         c.ecn_marks += self->fabric.ports[l].marks;
     }
     c.memory_bytes += (int64_t)net->link_count * (int64_t)(sizeof(fab_link_t) + sizeof(fab_port_t) + 8);
@@ -46,6 +47,8 @@ void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
     for (uint32_t w = 0; w < self->hosts.count; w++)
         c.memory_bytes += self->hosts.ops[w]->memory_bytes(self->hosts.state[w]);
     c.memory_bytes += fab_exec_memory_bytes(self->exec);
+    c.changes = self->faults ? self->faults->applied : 0;
+    c.heals = self->faults ? self->faults->heals : 0;
     *counters_out = c;
 }
 
@@ -72,6 +75,8 @@ uint64_t fab_run_digest(const fab_run_t *self)
         digest = fab_digest_add(digest, (uint64_t)self->fabric.links[l].bytes);
         digest = fab_digest_add(digest, (uint64_t)(port->marks << 32 ^ port->drops << 16 ^ port->pauses));
         digest = fab_digest_add(digest, (uint64_t)port->paused_ps);
+        if (self->fabric.faults && self->fabric.faults[l].lost)
+            digest = fab_digest_add(digest, (uint64_t)self->fabric.faults[l].lost);
     }
     for (uint32_t w = 0; w < self->hosts.count; w++)
         digest = self->hosts.ops[w]->digest(self->hosts.state[w], digest);
@@ -111,10 +116,17 @@ void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int
 void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
 {
     const fab_net_t *net = &self->model->net;
+    int64_t until_ps = 0; /* after the end nothing counts */
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        until_ps = fab_max_i64(until_ps, self->workers[t].end_ps);
+    if (self->now_ps < FAB_NEVER)
+        until_ps = self->now_ps;
     for (uint32_t name = 0; name < net->link_count; name++) {
         const uint32_t l = net->link_of[name];
         const fab_link_t *link = &self->fabric.links[l];
         const fab_port_t *port = &self->fabric.ports[l];
+        const fab_link_fault_t fault = self->fabric.faults ? self->fabric.faults[l] : (fab_link_fault_t){0};
+        const bool down = fault.live_ps >= FAB_NEVER;
         stats_out[name] = (fab_link_stats_t){
             .packets = link_packets(self, l),
             .bytes = link->bytes,
@@ -124,7 +136,11 @@ void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
             .paused_ps =
                 port->paused_ps + (port->paused && self->now_ps < FAB_NEVER ? self->now_ps - port->paused_since_ps : 0),
             .max_queue_bytes = fab_wire_bytes(port->max_backlog_ps, link->ps_per_byte_q16),
-            .busy_ps = (int64_t)(((unsigned __int128)link->bytes * link->ps_per_byte_q16) >> FAB_WIRE_SHIFT),
+            .busy_ps = fault.busy_before_ps +
+                       (int64_t)(((unsigned __int128)(link->bytes - fault.bytes_before) * link->ps_per_byte_q16) >>
+                                 FAB_WIRE_SHIFT),
+            .lost = fault.lost,
+            .down_ps = fault.down_ps + (down ? fab_max_i64(until_ps - fault.down_since_ps, 0) : 0),
         };
     }
 }
@@ -178,4 +194,25 @@ int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int
     }
     qsort(arrivals_out, (size_t)n, sizeof *arrivals_out, compare_arrivals);
     return n;
+}
+
+int fab_run_check(const fab_run_t *self, fab_problems_t *problems)
+{
+    const fab_net_t *net = &self->model->net;
+    const int32_t before = problems->count;
+    if (!self->finished) {
+        fab_problems_add(problems, "the run has not finished");
+        return FAB_E_INTERNAL;
+    }
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        const fab_link_t *link = &self->fabric.links[l];
+        const fab_port_t *port = &self->fabric.ports[l];
+        if (link->head != link->tail || port->parked_ps || port->stops || port->paused)
+            fab_problems_add(problems, "link %u: %u packets on it, stopped %u, paused %d", net->link_name[l],
+                             link->tail - link->head, port->stops, port->paused);
+    }
+    for (uint32_t w = 0; w < net->network_count; w++)
+        if (self->model->networks[w].switch_ops->check_end)
+            self->model->networks[w].switch_ops->check_end(&self->switches[w], &self->fabric, problems);
+    return problems->count > before ? FAB_E_INTERNAL : FAB_OK;
 }

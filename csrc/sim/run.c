@@ -21,12 +21,13 @@ enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
 /* ---- making a run ------------------------------------------------------------------------------- */
 
 /* A switch sends a packet on while it still arrives only if no output is faster than the input: else it could run
- * out of bits in the middle. */
-static bool may_cut_through(const fab_net_t *net, uint32_t l)
+ * out of bits in the middle. Of an input that is ever slower its lowest rate counts. */
+static bool may_cut_through(const fab_net_t *net, const int64_t *least_mbps, uint32_t l)
 {
     const fab_node_t *node = &net->nodes[net->rx_slot[l]];
+    const int64_t rate_mbps = least_mbps ? least_mbps[l] : net->rate_mbps[l];
     for (uint32_t p = 0; node->is_switch && p < node->port_count; p++)
-        if (net->rate_mbps[net->out_link[node->first_link + p]] > net->rate_mbps[l])
+        if (net->rate_mbps[net->out_link[node->first_link + p]] > rate_mbps)
             return false;
     return node->is_switch;
 }
@@ -56,13 +57,22 @@ static int init_links(fab_run_t *self)
             if (!self->fabric.telemetry)
                 return FAB_E_MEMORY;
         }
+    if (self->faults) {
+        self->fabric.faults = aligned_alloc(FAB_CACHE_LINE, (size_t)net->link_count * sizeof *self->fabric.faults);
+        if (!self->fabric.faults)
+            return FAB_E_MEMORY;
+        memset(self->fabric.faults, 0, (size_t)net->link_count * sizeof *self->fabric.faults);
+    }
     self->fabric.heads[net->link_count] = FAB_NEVER; /* what comes in at a port that is not there */
     for (uint32_t l = 0; l < net->link_count; l++) {
         const fab_switch_config_t *config = &model->networks[net->link_network[l]].switch_config;
         const bool credit = config->link.credit;
-        const bool ordered = (config->link.pause || config->control_priority) && !config->scheduled && !credit;
-        const bool cut = config->always_cut_through ? net->nodes[net->rx_slot[l]].is_switch
-                                                    : config->cut_through && may_cut_through(net, l);
+        const bool ordered =
+            (config->link.pause || config->control_priority || self->faults) && !config->scheduled && !credit;
+        const bool cut =
+            config->always_cut_through
+                ? net->nodes[net->rx_slot[l]].is_switch
+                : config->cut_through && may_cut_through(net, self->faults ? self->faults->least_mbps : NULL, l);
         if (credit &&
             !fab_credit_init(&self->fabric.credits[l], &config->link, net, l, config->wire_max_bytes, &worker->pool))
             return FAB_E_MEMORY;
@@ -97,7 +107,8 @@ static int init_workers(fab_run_t *self)
         ports = net->nodes[s].port_count > ports ? net->nodes[s].port_count : ports;
     for (uint32_t t = 0; t < self->thread_count; t++) {
         fab_worker_t *w = &self->workers[t];
-        w->record = self->options.record_packets;
+        w->keep_arrivals = self->options.record_packets;
+        w->record = w->keep_arrivals || self->faults;
         w->next_ps = aligned_alloc(FAB_CACHE_LINE, net->slot_count * sizeof *w->next_ps);
         w->block_ps = malloc((blocks + 1) * sizeof *w->block_ps);
         w->colour_ps = malloc((net->colour_count + 16) * sizeof *w->colour_ps);
@@ -187,6 +198,7 @@ int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fa
     self->model = model;
     self->program = program;
     self->options = *options;
+    self->options.changes = NULL; /* the caller's */
     self->thread_count = (uint32_t)options->threads;
     self->workers = aligned_alloc(2 * FAB_CACHE_LINE, self->thread_count * sizeof *self->workers);
     self->boards = aligned_alloc(2 * FAB_CACHE_LINE, self->thread_count * sizeof *self->boards);
@@ -199,10 +211,14 @@ int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fa
         memset(self->boards, 0, self->thread_count * sizeof *self->boards);
     if (!self->workers || !self->boards || !self->ranges || !self->residual_ps)
         goto out;
+    if (options->changes && (code = fab_faults_new(model, options->changes, problems, &self->faults)))
+        goto out;
     if ((code = init_workers(self)) || (code = init_links(self)))
         goto out;
     if ((code = init_networks(self)))
         goto out;
+    if (self->faults)
+        fab_faults_begin(self);
     begin(self);
     code = self->workers[0].error;
     if (code)
@@ -219,6 +235,7 @@ void fab_run_free(fab_run_t *self)
     if (!self)
         return;
     fab_exec_free(self->exec);
+    fab_faults_free(self->faults);
     for (uint32_t w = 0; w < self->hosts.count; w++) {
         if (self->hosts.state[w])
             self->hosts.ops[w]->free(self->hosts.state[w]);
@@ -248,6 +265,7 @@ void fab_run_free(fab_run_t *self)
     free(self->fabric.ports);
     free(self->fabric.credits);
     free(self->fabric.telemetry); /* its rings are of the pools of the workers */
+    free(self->fabric.faults);
     free(self);
 }
 
@@ -437,6 +455,10 @@ static void tell_credits(const fab_run_t *self, fab_problems_t *problems)
 
 static int tell_failure(const fab_run_t *self, int code, fab_problems_t *problems)
 {
+    if (self->faults && self->faults->problems.count) {
+        *problems = self->faults->problems;
+        return code;
+    }
     for (uint32_t t = 0; t < self->thread_count; t++) {
         if (self->workers[t].error != FAB_E_TRANSPORT)
             continue;
@@ -490,15 +512,14 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
     return FAB_E_DEADLOCK;
 }
 
-int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out)
+/* Runs all that happens before until_ps. */
+static int advance(fab_run_t *self, int64_t until_ps)
 {
-    if (self->failed)
-        return tell_failure(self, self->failed, problems);
     task_t tasks[FAB_THREADS_MAX];
     pthread_t threads[FAB_THREADS_MAX];
     uint32_t started = 1;
     for (uint32_t t = 0; t < self->thread_count; t++)
-        tasks[t] = (task_t){.run = self, .thread = t, .until_ps = fab_min_i64(until_ps, FAB_NEVER), .turn = self->turn};
+        tasks[t] = (task_t){.run = self, .thread = t, .until_ps = until_ps, .turn = self->turn};
     for (; started < self->thread_count; started++)
         if (pthread_create(&threads[started], NULL, sweep, &tasks[started]))
             break;
@@ -518,15 +539,53 @@ int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bo
     self->windows += tasks[0].windows;
     carry_packet_counts(self);
     self->now_ps = tasks[0].now_ps;
-    if (tasks[0].code) {
-        self->failed = tasks[0].code;
-        return tell_failure(self, self->failed, problems);
+    return tasks[0].code;
+}
+
+static int64_t count_done(const fab_run_t *self)
+{
+    int64_t done = 0;
+    for (uint32_t t = 0; t < self->thread_count; t++)
+        done += self->workers[t].done;
+    return done;
+}
+
+/* The same in a fabric that changes: up to each change, and on. */
+static int advance_by_cuts(fab_run_t *self, int64_t until_ps)
+{
+    for (;;) {
+        const int64_t cut_ps = fab_faults_next_ps(self->faults);
+        int code = advance(self, fab_min_i64(until_ps, cut_ps));
+        if (code)
+            return code;
+        if (cut_ps >= until_ps) {
+            self->now_ps = fab_min_i64(self->now_ps, cut_ps);
+            return FAB_OK;
+        }
+        if (self->now_ps < FAB_NEVER)
+            self->faults->stalled_ps = -1;
+        if (count_done(self) == self->program->instance_count)
+            fab_faults_end(self, cut_ps);
+        else if (self->now_ps >= FAB_NEVER && !fab_faults_may_help(self->faults))
+            return FAB_OK;
+        else
+            code = fab_faults_apply(self, cut_ps);
+        if (code)
+            return code;
     }
+}
+
+int fab_run_step(fab_run_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out)
+{
+    if (self->failed)
+        return tell_failure(self, self->failed, problems);
+    until_ps = fab_min_i64(until_ps, FAB_NEVER);
+    self->failed = self->faults ? advance_by_cuts(self, until_ps) : advance(self, until_ps);
+    if (self->failed)
+        return tell_failure(self, self->failed, problems);
     self->finished = self->now_ps >= FAB_NEVER;
     if (self->finished) {
-        int64_t done = 0;
-        for (uint32_t t = 0; t < self->thread_count; t++)
-            done += self->workers[t].done;
+        const int64_t done = count_done(self);
         if (done < self->program->instance_count)
             return tell_deadlock(self, done, problems);
     }

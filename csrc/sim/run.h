@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "sim/fault.h"
 #include "sim/model.h"
 #include "work/exec.h"
 
@@ -31,6 +32,7 @@ struct fab_run {
     fab_switches_t switches[FAB_NETWORKS_MAX];
     fab_hosts_t hosts;
     fab_exec_t *exec;
+    fab_faults_t *faults; /* NULL: nothing changes */
     uint32_t thread_count;
     fab_worker_t *workers; /* [thread] */
     fab_board_t *boards;   /* [thread] */

@@ -79,15 +79,39 @@ void fab_buffer_free(fab_switches_t *switches)
     switches->buffers = NULL;
 }
 
+void fab_buffer_check_end(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_problems_t *problems)
+{
+    const fab_net_t *net = fabric->net;
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count || node->network != switches->config->network)
+            continue;
+        fab_buffer_t *buffer = &switches->buffers[node->index];
+        for (uint32_t p = 0; p < node->port_count; p++) {
+            const uint32_t l = net->out_link[node->first_link + p];
+            if (fabric->ports[l].from)
+                fab_buffer_release(buffer, &fabric->links[l], &fabric->ports[l], FAB_NEVER);
+        }
+        if (buffer->used_bytes || buffer->paused_count)
+            fab_problems_add(problems, "switch %u: %" PRId64 " bytes left in the buffer, %u inputs paused", node->index,
+                             buffer->used_bytes, buffer->paused_count);
+        for (uint32_t p = 0; buffer->in_bytes && p < node->port_count; p++)
+            if (buffer->in_bytes[p] || buffer->in_paused[p])
+                fab_problems_add(problems, "switch %u: port %u: %" PRId64 " bytes left, paused %u", node->index, p,
+                                 buffer->in_bytes[p], buffer->in_paused[p]);
+    }
+}
+
 /* Adds up the output queues. */
 static void add_up(fab_buffer_t *self, const fab_fabric_t *fabric, const fab_node_t *node, int64_t now_ps)
 {
     const fab_net_t *net = fabric->net;
     int64_t used = 0;
     for (uint32_t p = 0; p < node->port_count; p++) {
-        const fab_link_t *link = &fabric->links[net->out_link[node->first_link + p]];
-        if (link->busy_ps > now_ps)
-            used += fab_wire_bytes(link->busy_ps - now_ps, link->ps_per_byte_q16);
+        const uint32_t l = net->out_link[node->first_link + p];
+        const fab_link_t *link = &fabric->links[l];
+        const int64_t backlog_ps = fab_max_i64(link->busy_ps - now_ps, 0) + fabric->ports[l].parked_ps;
+        used += fab_wire_bytes(backlog_ps, link->ps_per_byte_q16);
     }
     self->seen_ps = now_ps;
     self->seen_bytes = used;

@@ -13,6 +13,9 @@ int fab_buffer_check(const fab_switch_config_t *config, const fab_net_t *net, fa
 int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric);
 void fab_buffer_free(fab_switches_t *switches);
 
+/* After a run: whether all that was counted in has been counted out. */
+void fab_buffer_check_end(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_problems_t *problems);
+
 /* Lossy: may the packet join output queue l? By the dynamic threshold alpha x (buffer - used). */
 bool fab_buffer_admits_output(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
                               const fab_node_t *node, uint32_t l, uint32_t bytes, int64_t backlog_ps, int64_t now_ps);

@@ -26,6 +26,7 @@ typedef struct {
     fab_turns_t turns;
     int64_t wake_ps;  /* the port's next turn */
     uint32_t offered; /* packets that came for it: numbers its random draws */
+    uint32_t frames;  /* pause frames in the control queue: those that came while the link was dark */
     uint8_t paused;   /* bit set of data classes */
 } class_port_t;
 
@@ -161,6 +162,23 @@ static bool grow(fab_worker_t *worker, class_queue_t *q, bool telemetry)
     return true;
 }
 
+/* Puts a packet last in a queue and returns its place; NULL without memory. */
+static fab_packet_t *enqueue(const visit_t *v, class_queue_t *q, uint32_t l, const fab_packet_t *packet,
+                             uint32_t in_port)
+{
+    if (q->tail - q->head == (q->ring ? q->mask + 1 : 0) && !grow(v->worker, q, v->config->telemetry))
+        return NULL;
+    fab_packet_t *slot = &q->ring[q->tail & q->mask];
+    *slot = *packet;
+    q->from[q->tail & q->mask] = (uint16_t)in_port;
+    if (v->config->telemetry)
+        q->notes[q->tail & q->mask] = NULL;
+    q->wire_ps += fab_link_wire_ps(&v->fabric->links[l], packet->bytes);
+    q->bytes += packet->bytes;
+    q->tail++;
+    return slot;
+}
+
 static uint32_t out_link(const visit_t *v, uint32_t port)
 {
     return v->fabric->net->out_link[v->node->first_link + port];
@@ -201,23 +219,29 @@ static void send_pause(const visit_t *v, uint32_t in_port, uint32_t c, uint32_t 
         .psn_flags = kind << FAB_KIND_SHIFT | FAB_FLAG_CONTROL | 1u << c,
         .bytes = FAB_PAUSE_FRAME_BYTES,
     };
-    fab_link_push(v->worker, v->fabric, out_link(v, in_port), &frame, 0, now_ps, false);
-    if (v->config->telemetry)
-        fab_telemetry_put(v->worker, v->fabric, out_link(v, in_port), NULL);
+    const uint32_t l = out_link(v, in_port);
+    class_port_t *port = &v->self->ports[in_port];
+    if (FAB_UNLIKELY(v->fabric->ports[l].stops || port->frames)) {
+        port->frames += enqueue(v, &port->queues[CONTROL], l, &frame, in_port) != NULL;
+        wake(v, port, l, now_ps);
+    } else {
+        fab_link_push(v->worker, v->fabric, l, &frame, 0, now_ps, false);
+        if (v->config->telemetry)
+            fab_telemetry_put(v->worker, v->fabric, l, NULL);
+    }
     if (kind == FAB_PAUSE)
         v->worker->pauses++;
     else
         v->worker->resumes++;
 }
 
-/* A pause frame came in at a port: it is about the packets that leave there. */
-static void obey(const visit_t *v, uint32_t in_port, fab_packet_t frame, int64_t now_ps)
+/* Some classes of the packets that leave by a port are paused, or may go again. */
+static void set_paused(const visit_t *v, uint32_t out_port, bool pause, uint32_t classes, int64_t now_ps)
 {
-    class_port_t *port = &v->self->ports[in_port];
-    const uint32_t l = out_link(v, in_port), classes = fab_packet_psn(frame);
+    class_port_t *port = &v->self->ports[out_port];
+    const uint32_t l = out_link(v, out_port);
     fab_port_t *stats = &v->fabric->ports[l];
-    if (fab_packet_kind(frame) == FAB_PAUSE) {
-        stats->pauses++;
+    if (pause) {
         if (!port->paused)
             stats->paused_since_ps = now_ps;
         port->paused |= (uint8_t)classes;
@@ -228,6 +252,14 @@ static void obey(const visit_t *v, uint32_t in_port, fab_packet_t frame, int64_t
         wake(v, port, l, now_ps);
     }
     stats->paused = port->paused;
+}
+
+/* A pause frame came in at a port: it is about the packets that leave there. */
+static void obey(const visit_t *v, uint32_t in_port, fab_packet_t frame, int64_t now_ps)
+{
+    const bool pause = fab_packet_kind(frame) == FAB_PAUSE;
+    v->fabric->ports[out_link(v, in_port)].pauses += pause;
+    set_paused(v, in_port, pause, fab_packet_psn(frame), now_ps);
 }
 
 /* Takes a packet that begins to leave out of the counts, and sends the XONs that are due. */
@@ -328,24 +360,20 @@ static void arrive(const visit_t *v, uint32_t in_port, const fab_packet_t *packe
         stats->drops++;
         return;
     }
-    if (q->tail - q->head == (q->ring ? q->mask + 1 : 0) && !grow(v->worker, q, v->config->telemetry))
+    const int64_t before_ps = q->wire_ps;
+    fab_packet_t *slot = enqueue(v, q, l, packet, in_port);
+    if (!slot)
         return;
-    fab_packet_t *slot = &q->ring[q->tail & q->mask];
-    *slot = *packet;
-    q->from[q->tail & q->mask] = (uint16_t)in_port;
-    stats->max_backlog_ps = fab_max_i64(stats->max_backlog_ps, q->wire_ps);
     if (v->config->telemetry) {
-        q->notes[q->tail & q->mask] = v->worker->carried;
+        q->notes[(q->tail - 1) & q->mask] = v->worker->carried;
         v->worker->carried = NULL;
     }
+    stats->max_backlog_ps = fab_max_i64(stats->max_backlog_ps, before_ps);
     if (!answer && !(packet->psn_flags & FAB_FLAG_CE) &&
-        fab_threshold_marks(v->fabric->seed, stats, entry, q->wire_ps)) {
+        fab_threshold_marks(v->fabric->seed, stats, entry, before_ps)) {
         slot->psn_flags |= FAB_FLAG_CE;
         stats->marks++;
     }
-    q->wire_ps += fab_link_wire_ps(link, packet->bytes);
-    q->bytes += packet->bytes;
-    q->tail++;
     wake(v, port, l, now_ps);
 }
 
@@ -373,7 +401,7 @@ static void serve(const visit_t *v, uint32_t out_port, int64_t now_ps)
     const uint32_t l = out_link(v, out_port);
     const fab_link_t *link = &v->fabric->links[l];
     class_port_t *port = &v->self->ports[out_port];
-    if (link->busy_ps > now_ps) { /* a pause frame went in between */
+    if (link->busy_ps > now_ps) { /* a pause frame went in between, or the link is dark */
         port->wake_ps = link->busy_ps;
         return;
     }
@@ -399,6 +427,7 @@ static void serve(const visit_t *v, uint32_t out_port, int64_t now_ps)
     q->bytes -= packet.bytes;
     if (record && fab_packet_kind(packet) == FAB_DATA)
         write_telemetry(v, port, l, record, now_ps);
+    port->frames -= fab_packet_kind(packet) >= FAB_PAUSE;
     fab_link_push(v->worker, v->fabric, l, &packet, 0, now_ps, false);
     if (v->config->telemetry)
         fab_telemetry_put(v->worker, v->fabric, l, record);
@@ -439,15 +468,68 @@ int64_t fab_classes_visit(const fab_switches_t *switches, const fab_fabric_t *fa
         const uint32_t l = node->first_link + port;
         fab_merge_replace(&merge, merge.levels, fab_link_pop(fabric, l, now_ps, &packet));
         worker->hops++;
-        if (worker->record)
-            fab_link_record(worker, fabric, l, now_ps, *packet);
+        const bool arrived = !worker->record || fab_link_record(worker, fabric, l, now_ps, *packet);
         if (v.config->telemetry)
             worker->carried = fab_telemetry_take(fabric, l);
-        arrive(&v, port, packet, now_ps);
+        if (arrived)
+            arrive(&v, port, packet, now_ps);
         if (worker->carried) { /* its packet was dropped */
             fab_telemetry_drop(worker, worker->carried);
             worker->carried = NULL;
         }
     }
     return fab_min_i64(v.self->wake_ps, fab_merge_end(&merge, &fabric->heads[node->first_link]));
+}
+
+/* ---- changes of the fabric ----------------------------------------------------------------------- */
+
+void fab_classes_change(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t l,
+                        fab_link_change_t what, int64_t value, int64_t now_ps)
+{
+    const fab_net_t *net = fabric->net;
+    const uint32_t slot = net->tx_slot[l], out_port = fab_net_tx_port(net, l);
+    const fab_node_t *node = &net->nodes[slot];
+    const visit_t v = {switches, switches->config, fabric, worker, node, switches->class_switches[node->index]};
+    class_port_t *port = &v.self->ports[out_port];
+    if (what == FAB_LINK_PAUSE || what == FAB_LINK_RESUME) {
+        set_paused(&v, out_port, what == FAB_LINK_PAUSE, (uint32_t)value, now_ps);
+    } else {
+        fab_link_change(fabric, worker, l, what, value, false, now_ps);
+        for (uint32_t i = 0; what == FAB_LINK_RATE && i < QUEUES; i++) {
+            class_queue_t *q = &port->queues[i];
+            q->wire_ps = 0;
+            for (uint32_t at = q->head; at != q->tail; at++)
+                q->wire_ps += fab_link_wire_ps(&fabric->links[l], q->ring[at & q->mask].bytes);
+        }
+    }
+    fab_link_notify(worker, net, slot, v.self->wake_ps);
+}
+
+uint32_t fab_classes_pauses(const fab_switches_t *switches, const fab_fabric_t *fabric, uint32_t l)
+{
+    const fab_node_t *node = &fabric->net->nodes[fabric->net->rx_slot[l]];
+    return switches->class_switches[node->index]->in_paused[l - node->first_link];
+}
+
+void fab_classes_check_end(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_problems_t *problems)
+{
+    const fab_net_t *net = fabric->net;
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        if (!node->is_switch || !node->port_count || node->network != switches->config->network)
+            continue;
+        const class_switch_t *self = switches->class_switches[node->index];
+        int64_t in_bytes = 0;
+        uint32_t queued = 0;
+        for (uint32_t p = 0; p < self->port_count; p++)
+            for (uint32_t q = 0; q < QUEUES; q++) {
+                queued += self->ports[p].queues[q].tail - self->ports[p].queues[q].head;
+                in_bytes += q < FAB_DATA_CLASSES_MAX ? self->in_bytes[p * FAB_DATA_CLASSES_MAX + q] : 0;
+            }
+        if (self->used_bytes || in_bytes || self->paused_count || queued)
+            fab_problems_add(problems,
+                             "switch %u: %" PRId64 " bytes left in the buffer (%" PRId64
+                             " by input), %u packets in queues, %u inputs paused",
+                             node->index, self->used_bytes, in_bytes, queued, self->paused_count);
+    }
 }

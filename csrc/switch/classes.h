@@ -13,5 +13,9 @@ int fab_classes_init(fab_switches_t *switches, const fab_fabric_t *fabric);
 void fab_classes_free(fab_switches_t *switches);
 int64_t fab_classes_visit(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_worker_t *worker,
                           uint32_t slot, int64_t base_ps, int64_t until_ps);
+void fab_classes_change(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t link,
+                        fab_link_change_t what, int64_t value, int64_t now_ps);
+uint32_t fab_classes_pauses(const fab_switches_t *switches, const fab_fabric_t *fabric, uint32_t link);
+void fab_classes_check_end(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_problems_t *problems);
 
 #endif

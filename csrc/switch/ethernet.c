@@ -156,7 +156,14 @@ FAB_INLINE void forward_plain(const visit_t *v, uint32_t in_port, const fab_pack
 }
 
 /* How a fabric's queues are ordered: what the loop over packets is instantiated for. */
-typedef enum { PLAIN_STORING, PLAIN, CONTROL_FIRST, PAUSES, PAUSES_CONTROL_FIRST } order_t;
+typedef enum {
+    PLAIN_STORING,
+    PLAIN,
+    CONTROL_FIRST,
+    PAUSES,
+    PAUSES_CONTROL_FIRST,
+    CHANGING /* any of them, in a run whose links change: so all links are ordered */
+} order_t;
 
 /* Makes room on an output link, and brings its counts up to now: out of line, it is rare. */
 static FAB_NOINLINE void settle(fab_buffer_t *buffer, fab_worker_t *worker, fab_link_t *link, fab_port_t *port,
@@ -186,16 +193,18 @@ FAB_INLINE void forward_ordered(const visit_t *v, uint32_t in_port, const fab_pa
     fab_port_t *port = &fabric->ports[l];
     const int64_t busy_ps = link->busy_ps;
     const int64_t backlog_ps = fab_max_i64(busy_ps - now_ps, 0) + (order >= PAUSES ? port->parked_ps : 0);
-    const bool control = order != PAUSES && packet->psn_flags & FAB_FLAG_CONTROL;
+    const fab_switch_config_t *config = v->self->config;
+    const bool priority = order == CHANGING ? config->control_priority : order != PAUSES;
+    const bool control = priority && packet->psn_flags & FAB_FLAG_CONTROL;
     int64_t flags = 0;
     if (FAB_UNLIKELY(backlog_ps > (int64_t)link->calm_ps)) {
         flags = attend(v->self, fabric, v->node, l, packet, backlog_ps, now_ps);
         if (flags == DROP)
             return;
     }
-    const bool counted = order >= PAUSES && !control;
+    const bool counted = (order == CHANGING ? config->link.pause : order >= PAUSES) && !control;
     if (counted &&
-        !fab_buffer_admit_input(v->self->config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
+        !fab_buffer_admit_input(config, buffer, fabric, v->worker, v->node, in_port, packet->bytes, now_ps)) {
         port->drops++;
         return;
     }
@@ -227,8 +236,8 @@ FAB_INLINE void take_all(const visit_t *v, fab_merge_t *merge, const uint32_t le
         const uint32_t l = v->first_link + port;
         fab_merge_replace(merge, levels, fab_link_pop(v->fabric, l, now_ps, &packet));
         hops++;
-        if (FAB_UNLIKELY(record))
-            fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
+        if (FAB_UNLIKELY(record) && !fab_link_record(v->worker, v->fabric, l, now_ps, *packet))
+            continue;
         if (order >= PAUSES && FAB_UNLIKELY(v->buffer->paused_count))
             fab_buffer_release_until(v->self->config, v->buffer, v->fabric, v->worker, v->node, now_ps);
         if (order <= PLAIN)
@@ -257,7 +266,7 @@ FAB_INLINE int64_t visit_order(const fab_switches_t *self, const fab_fabric_t *f
     };
     fab_merge_t merge;
     fab_merge_start(&merge, worker, &fabric->heads[node->first_link], node->port_count, base_ps, until_ps);
-    switch (adaptive ? UINT32_MAX : merge.levels) {
+    switch (adaptive || order == CHANGING ? UINT32_MAX : merge.levels) {
     case 0: take_all(&v, &merge, 0, order, adaptive); break;
     case 1: take_all(&v, &merge, 1, order, adaptive); break;
     case 2: take_all(&v, &merge, 2, order, adaptive); break;
@@ -290,6 +299,12 @@ FAB_INLINE int64_t visit_any(const fab_switches_t *self, const fab_fabric_t *fab
                                : visit_order(self, fabric, worker, slot, base_ps, until_ps, PLAIN_STORING, adaptive);
 }
 
+static FAB_NOINLINE int64_t visit_changing(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
+                                           uint32_t slot, int64_t base_ps, int64_t until_ps)
+{
+    return visit_order(self, fabric, worker, slot, base_ps, until_ps, CHANGING, self->route->adaptive);
+}
+
 static FAB_NOINLINE int64_t visit_adaptive(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker,
                                            uint32_t slot, int64_t base_ps, int64_t until_ps)
 {
@@ -301,9 +316,23 @@ static int64_t visit(const fab_switches_t *self, const fab_fabric_t *fabric, fab
 {
     if (self->config->scheduled)
         return fab_classes_visit(self, fabric, worker, slot, base_ps, until_ps);
+    if (FAB_UNLIKELY(fabric->faults != NULL))
+        return visit_changing(self, fabric, worker, slot, base_ps, until_ps);
     if (FAB_UNLIKELY(self->route->adaptive))
         return visit_adaptive(self, fabric, worker, slot, base_ps, until_ps);
     return visit_any(self, fabric, worker, slot, base_ps, until_ps, false);
+}
+
+/* Thresholds of marking in time of a link's wire. */
+static void set_marking(const fab_switch_config_t *config, const fab_fabric_t *fabric, uint32_t l)
+{
+    fab_port_t *port = &fabric->ports[l];
+    const uint32_t q16 = fabric->links[l].ps_per_byte_q16;
+    port->kmin_ps = config->ecn ? fab_wire_ps(config->ecn_kmin_bytes, q16) : FAB_NEVER;
+    port->kmax_ps = config->ecn ? fab_wire_ps(config->ecn_kmax_bytes, q16) : FAB_NEVER;
+    if (config->ecn && port->kmax_ps > port->kmin_ps)
+        port->mark_slope_q16 = (uint64_t)((((unsigned __int128)config->ecn_pmax_ppm << 48) / 1000000) /
+                                          (uint64_t)(port->kmax_ps - port->kmin_ps));
 }
 
 static int init(fab_switches_t *self, const fab_fabric_t *fabric)
@@ -313,14 +342,8 @@ static int init(fab_switches_t *self, const fab_fabric_t *fabric)
     for (uint32_t l = 0; l < net->link_count; l++) {
         if (!net->nodes[net->tx_slot[l]].is_switch || net->link_network[l] != config->network)
             continue;
-        fab_port_t *port = &fabric->ports[l];
-        const uint32_t q16 = fabric->links[l].ps_per_byte_q16;
-        port->kmin_ps = config->ecn ? fab_wire_ps(config->ecn_kmin_bytes, q16) : FAB_NEVER;
-        port->kmax_ps = config->ecn ? fab_wire_ps(config->ecn_kmax_bytes, q16) : FAB_NEVER;
-        if (config->ecn && port->kmax_ps > port->kmin_ps)
-            port->mark_slope_q16 = (uint64_t)((((unsigned __int128)config->ecn_pmax_ppm << 48) / 1000000) /
-                                              (uint64_t)(port->kmax_ps - port->kmin_ps));
-        port->calm_limit_ps = (uint32_t)fab_min_i64(port->kmin_ps, UINT32_MAX);
+        set_marking(config, fabric, l);
+        fabric->ports[l].calm_limit_ps = (uint32_t)fab_min_i64(fabric->ports[l].kmin_ps, UINT32_MAX);
     }
     return config->scheduled ? fab_classes_init(self, fabric) : fab_buffer_init(self, fabric);
 }
@@ -340,6 +363,50 @@ static void end(fab_switches_t *self)
     fab_buffer_free(self);
 }
 
+/* The levels that are below all thresholds (calm) were made for the full rate: they hold at any lower one too. */
+static void change(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t l,
+                   fab_link_change_t what, int64_t value, int64_t now_ps)
+{
+    const fab_net_t *net = fabric->net;
+    const uint32_t slot = net->tx_slot[l], p = fab_net_tx_port(net, l);
+    const fab_node_t *node = &net->nodes[slot];
+    if (self->config->scheduled) {
+        fab_classes_change(self, fabric, worker, l, what, value, now_ps);
+    } else {
+        fab_buffer_t *buffer = &self->buffers[node->index];
+        if (what == FAB_LINK_PAUSE || what == FAB_LINK_RESUME) {
+            fab_buffer_obey(buffer, fabric, worker, node, p, what == FAB_LINK_PAUSE, now_ps);
+            fabric->ports[l].pauses -= what == FAB_LINK_PAUSE; /* no frame came */
+        } else {
+            fab_buffer_release(buffer, &fabric->links[l], &fabric->ports[l], now_ps - 1);
+            fab_link_change(fabric, worker, l, what, value, true, now_ps);
+        }
+        if (buffer->paused_count) {
+            fab_buffer_watch(buffer, fabric, node, p);
+            fab_link_notify(worker, net, slot, buffer->release_ps[p]);
+        }
+    }
+    if (what == FAB_LINK_RATE)
+        set_marking(self->config, fabric, l);
+}
+
+static uint32_t pauses(const fab_switches_t *self, const fab_fabric_t *fabric, uint32_t l)
+{
+    const fab_node_t *node = &fabric->net->nodes[fabric->net->rx_slot[l]];
+    if (self->config->scheduled)
+        return fab_classes_pauses(self, fabric, l);
+    const uint8_t *in_paused = self->buffers[node->index].in_paused;
+    return in_paused ? in_paused[l - node->first_link] : 0;
+}
+
+static void check_end(const fab_switches_t *self, const fab_fabric_t *fabric, fab_problems_t *problems)
+{
+    if (self->config->scheduled)
+        fab_classes_check_end(self, fabric, problems);
+    else
+        fab_buffer_check_end(self, fabric, problems);
+}
+
 const fab_switch_ops_t fab_switch_ethernet = {
     .impl = {"switch", "ethernet", "shared buffer, ECN, dynamic thresholds or PFC", params, 0},
     .writes_telemetry = true,
@@ -348,4 +415,7 @@ const fab_switch_ops_t fab_switch_ethernet = {
     .init = init,
     .free = end,
     .visit = visit,
+    .change = change,
+    .pauses = pauses,
+    .check_end = check_end,
 };

@@ -3,6 +3,7 @@
 #define FAB_SWITCH_SWITCH_H
 
 #include "core/lanes.h"
+#include "link/change.h"
 #include "link/link_room.h"
 #include "net/link.h"
 #include "route/route.h"
@@ -69,6 +70,13 @@ typedef struct {
      * time of what is next, as far as the switch knows. */
     int64_t (*visit)(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t slot,
                      int64_t base_ps, int64_t until_ps);
+    /* Between phases: carries out a change of a link that leaves a switch; everything before now_ps has happened. */
+    void (*change)(const fab_switches_t *self, const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t link,
+                   fab_link_change_t what, int64_t value, int64_t now_ps);
+    /* The data classes that the switch at the end of a link has paused there; NULL: it never pauses. */
+    uint32_t (*pauses)(const fab_switches_t *self, const fab_fabric_t *fabric, uint32_t link);
+    /* What has not been given back by the end of a run, as a line for each problem; NULL: nothing is held. */
+    void (*check_end)(const fab_switches_t *self, const fab_fabric_t *fabric, fab_problems_t *problems);
 } fab_switch_ops_t;
 
 extern const fab_switch_ops_t fab_switch_ethernet, fab_switch_voq;

@@ -189,6 +189,10 @@ FAB_INLINE void take_turn(const visit_t *v, uint32_t o, int64_t now_ps, const ki
     const fab_voq_switch_t *self = v->self;
     fab_voq_output_t *output = &self->outputs[o];
     fab_credit_t *credit = &v->credits[output->link];
+    if (kind == GENERAL && v->links[output->link].busy_ps > now_ps) { /* the link is dark */
+        self->wake_ps[o] = v->links[output->link].busy_ps;
+        return;
+    }
     uint32_t input[FAB_LANES_MAX], blocks[FAB_LANES_MAX], ready = 0, lane = 0;
     uint16_t bytes[FAB_LANES_MAX] = {0};
     if (kind == ONE_LANE) {
@@ -375,6 +379,15 @@ static int64_t hold_ps(const visit_t *v, uint32_t in_link, uint32_t o, const fab
            fab_link_wire_ps(&v->links[v->self->outputs[o].link], packet->bytes);
 }
 
+/* Forgets a packet that was lost on its link, or that no route leads on: its room is free when its last bit has come. */
+static FAB_NOINLINE void discard(const visit_t *v, uint32_t l, const fab_packet_t *packet, int64_t now_ps)
+{
+    fab_credit_t *credit = &v->credits[l];
+    fab_credit_return(credit, v->worker, v->fabric->net, fab_packet_class(*packet),
+                      fab_credit_blocks(credit, packet->bytes), now_ps + fab_link_wire_ps(&v->links[l], packet->bytes),
+                      now_ps);
+}
+
 /* The head of an input: its first bit came in, or it has been held long enough. Returns how many packets it took. */
 FAB_INLINE int64_t arrive(const visit_t *v, const uint32_t levels, uint32_t input, int64_t now_ps, const kind_t kind)
 {
@@ -383,14 +396,21 @@ FAB_INLINE int64_t arrive(const visit_t *v, const uint32_t levels, uint32_t inpu
     const bool was_held = kind == GENERAL && self->held_ps && self->held_ps[input] != FAB_NEVER;
     const fab_link_t *link = &v->links[l];
     const fab_packet_t *packet = &link->ring[link->head & link->mask];
+    bool lost = false;
     if (!was_held && FAB_UNLIKELY(v->worker->record))
-        fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
+        lost = !fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
     uint32_t o;
     if (was_held) {
         o = self->held_for[input];
         self->held_ps[input] = FAB_NEVER;
     } else {
         o = fab_route_port(v->route, v->rule, packet->dst, packet->entropy);
+        if (kind == GENERAL && (lost || o == FAB_NONE)) { /* faults need the general code */
+            v->fabric->ports[self->outputs[input].link].drops += !lost;
+            set_leaf(v, levels, leaf, fab_link_pop(v->fabric, l, now_ps, &packet));
+            discard(v, l, packet, now_ps);
+            return 1;
+        }
         const int64_t more_ps = kind == GENERAL && self->held_ps ? hold_ps(v, l, o, packet) : 0;
         if (more_ps > 0) {
             self->held_ps[input] = now_ps + more_ps;
@@ -422,7 +442,7 @@ static void plant_tree(const visit_t *v)
     for (uint32_t w = 0; w < self->words; w++)
         for (uint64_t set = self->blocked[w]; set; set &= set - 1) {
             const uint32_t o = w * 64 + (uint32_t)__builtin_ctzll(set);
-            self->wake_ps[o] = unblocked_ps(v, o);
+            self->wake_ps[o] = fab_max_i64(unblocked_ps(v, o), v->links[self->outputs[o].link].busy_ps);
         }
     uint64_t *tree = v->tree;
     for (uint32_t p = 0; p < ports; p++) {

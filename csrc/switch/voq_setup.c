@@ -128,7 +128,7 @@ static bool init_switch(fab_switches_t *switches, fab_voq_switch_t *self, const 
                                           ? buffer_bytes * (THRESHOLD_STEPS - config->fecn_threshold) / THRESHOLD_STEPS
                                           : FAB_NEVER;
     }
-    if (has_faster_output(fabric->net, node)) {
+    if (fabric->faults || has_faster_output(fabric->net, node)) { /* rates may change */
         self->held_ps = take(switches, ports, sizeof *self->held_ps);
         self->held_for = take(switches, ports, sizeof *self->held_for);
         if (!self->held_ps || !self->held_for)
@@ -187,6 +187,28 @@ static void end(fab_switches_t *switches)
     switches->voq_switches = NULL;
 }
 
+/* After a run: whether all credits have come back. */
+static void check_end(const fab_switches_t *switches, const fab_fabric_t *fabric, fab_problems_t *problems)
+{
+    const fab_net_t *net = fabric->net;
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        if (net->link_network[l] != switches->config->network)
+            continue;
+        fab_credit_t *credit = &fabric->credits[l];
+        fab_credit_collect(credit, FAB_NEVER);
+        for (uint32_t lane = 0; lane < switches->config->lanes.count; lane++)
+            if (credit->blocks[lane] != credit->buffer_blocks)
+                fab_problems_add(problems, "link %u: lane %u has %u of %u credits", net->link_name[l], lane,
+                                 credit->blocks[lane], credit->buffer_blocks);
+    }
+    for (uint32_t i = 0; i < switches->count; i++) {
+        const fab_voq_switch_t *self = switches->voq_switches[i];
+        for (uint32_t p = 0; self && p < self->port_count; p++)
+            if (self->outputs[p].lanes || self->outputs[p].blocked || self->wake_ps[p] != FAB_NEVER)
+                fab_problems_add(problems, "switch %u: packets wait at output %u", i, p);
+    }
+}
+
 /* Doubles the pool of packets. */
 FAB_NOINLINE bool fab_voq_grow(fab_voq_switch_t *self, fab_worker_t *worker)
 {
@@ -229,4 +251,5 @@ const fab_switch_ops_t fab_switch_voq = {
     .init = init,
     .free = end,
     .visit = fab_voq_visit,
+    .check_end = check_end,
 };

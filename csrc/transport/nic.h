@@ -151,4 +151,23 @@ static inline void fab_nic_obey(fab_nic_t *self, fab_worker_t *worker, const fab
         self->wake_ps = fab_max_i64(now_ps, link->busy_ps);
 }
 
+/* Carries out a change of the link, between phases. */
+static inline void fab_nic_change(fab_nic_t *self, fab_worker_t *worker, const fab_fabric_t *fabric, const bool ordered,
+                                  fab_link_change_t what, int64_t value, int64_t now_ps)
+{
+    fab_link_t *link = &fabric->links[self->out_link];
+    fab_port_t *port = &fabric->ports[self->out_link];
+    if (what == FAB_LINK_PAUSE || what == FAB_LINK_RESUME) {
+        fab_nic_obey(self, worker, fabric, ordered, what == FAB_LINK_PAUSE, (uint8_t)value, now_ps);
+        port->pauses -= what == FAB_LINK_PAUSE; /* no frame came */
+        return;
+    }
+    const int64_t before_ps = link->busy_ps;
+    if (ordered)
+        fab_queue_advance(link, port, now_ps - 1);
+    fab_link_change(fabric, worker, self->out_link, what, value, ordered, now_ps);
+    if (self->wake_ps == before_ps)
+        self->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+}
+
 #endif

@@ -605,14 +605,15 @@ FAB_INLINE int64_t run_host_as(fab_transport_t *self, fab_worker_t *worker, uint
             const fab_packet_t *packet;
             fab_link_pop(self->fabric, in, arrival_ps, &packet);
             worker->hops++;
-            if (FAB_UNLIKELY(worker->record))
-                fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
+            const bool arrives =
+                FAB_LIKELY(!worker->record) || fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
             if (FAB_UNLIKELY(self->config->credit))
                 fab_credit_return(&self->fabric->credits[in], worker, self->fabric->net, fab_packet_class(*packet),
                                   fab_credit_blocks(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
             if (measures && self->config->telemetry)
                 worker->carried = fab_telemetry_take(self->fabric, in);
-            receive(self, worker, host_index, *packet, arrival_ps, measures);
+            if (FAB_LIKELY(arrives))
+                receive(self, worker, host_index, *packet, arrival_ps, measures);
             if (measures && worker->carried) {
                 fab_telemetry_drop(worker, worker->carried);
                 worker->carried = NULL;
@@ -670,4 +671,24 @@ void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t hos
 bool fab_reliable_set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
 {
     return fab_heap_push(&self->hosts[host].timers, &worker->pool, (fab_timer_t){when_ps, key});
+}
+
+void fab_reliable_change(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, fab_link_change_t what,
+                         int64_t value, int64_t now_ps)
+{
+    fab_host_t *host = &self->hosts[self->fabric->net->nodes[slot].index];
+    fab_link_t *link = &self->fabric->links[host->out_link];
+    fab_port_t *port = &self->fabric->ports[host->out_link];
+    if (what == FAB_LINK_PAUSE || what == FAB_LINK_RESUME) {
+        obey(self, worker, host, what == FAB_LINK_PAUSE, (uint8_t)value, now_ps);
+        port->pauses -= what == FAB_LINK_PAUSE; /* no frame came */
+    } else {
+        const int64_t before_ps = link->busy_ps;
+        if (self->ordered)
+            fab_queue_advance(link, port, now_ps - 1);
+        fab_link_change(self->fabric, worker, host->out_link, what, value, self->ordered, now_ps);
+        if (host->wake_ps == before_ps)
+            host->wake_ps = fab_max_i64(now_ps, link->busy_ps);
+    }
+    fab_link_notify(worker, self->fabric->net, slot, fab_reliable_next_ps(self, slot));
 }

@@ -123,6 +123,9 @@ int64_t fab_reliable_visit(fab_transport_t *self, fab_worker_t *worker, uint32_t
 void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t bytes,
                        fab_cookie_t cookie, int64_t now_ps);
 bool fab_reliable_set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps);
+void fab_reliable_change(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, fab_link_change_t what,
+                         int64_t value, int64_t now_ps);
+bool fab_reliable_is_pending(const fab_transport_t *self, uint32_t connection);
 int64_t fab_reliable_memory_bytes(const fab_transport_t *self);
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest);
 
@@ -130,6 +133,7 @@ uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest);
     .takes_credits = true, .carries_telemetry = true, .configure = fab_reliable_configure, .new = fab_reliable_new,    \
     .free = fab_reliable_free, .set_user = fab_reliable_set_user, .next_ps = fab_reliable_next_ps,                     \
     .turn = fab_reliable_turn, .visit = fab_reliable_visit, .post = fab_reliable_post,                                 \
-    .set_timer = fab_reliable_set_timer, .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
+    .set_timer = fab_reliable_set_timer, .change = fab_reliable_change, .is_pending = fab_reliable_is_pending,         \
+    .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
 
 #endif

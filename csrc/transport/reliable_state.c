@@ -25,7 +25,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
                               .fabric = fabric,
                               .network = network,
                               .connections = connections};
-    self->ordered = (config->pause || config->control_priority) && !config->scheduled && !config->credit;
+    self->ordered =
+        (config->pause || config->control_priority || fabric->faults) && !config->scheduled && !config->credit;
     self->spray = config->reorder;
     self->full_bytes =
         fab_max_i64(((config->values[RELIABLE_MTU_BYTES] + 3) & ~INT64_C(3)) + config->values[RELIABLE_HEADER_BYTES],
@@ -103,6 +104,11 @@ void fab_reliable_free(fab_transport_t *self)
 }
 
 void fab_reliable_set_user(fab_transport_t *self, fab_user_t user) { self->user = user; }
+
+bool fab_reliable_is_pending(const fab_transport_t *self, uint32_t connection)
+{
+    return self->tx[connection].una_psn < self->tx[connection].end_psn;
+}
 
 int64_t fab_reliable_memory_bytes(const fab_transport_t *self)
 {

@@ -558,8 +558,8 @@ static __attribute__((noinline, noclone)) int64_t run_host(fab_transport_t *self
             const fab_packet_t *packet;
             fab_link_pop(self->fabric, in, arrival_ps, &packet);
             worker->hops++;
-            if (FAB_UNLIKELY(worker->record))
-                fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
+            if (FAB_UNLIKELY(worker->record) && !fab_link_record(worker, self->fabric, in, arrival_ps, *packet))
+                continue;
             receive(self, worker, host_index, *packet, arrival_ps);
         }
     } while (!once);
@@ -593,6 +593,19 @@ static bool set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host
     return fab_heap_push(&self->hosts[host].nic.timers, &worker->pool, (fab_timer_t){when_ps, key});
 }
 
+static void change(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, fab_link_change_t what, int64_t value,
+                   int64_t now_ps)
+{
+    fab_nic_t *nic = &self->hosts[self->fabric->net->nodes[slot].index].nic;
+    fab_nic_change(nic, worker, self->fabric, self->ordered, what, value, now_ps);
+    fab_link_notify(worker, self->fabric->net, slot, next_ps(self, slot));
+}
+
+static bool is_pending(const fab_transport_t *self, uint32_t connection)
+{
+    return self->tx[connection].una_psn < self->tx[connection].end_psn;
+}
+
 const fab_transport_ops_t fab_transport_srd = {
     .impl = {"transport", "srd", "EFA's Scalable Reliable Datagram: many paths, any order", params, 0},
     .configure = configure,
@@ -604,6 +617,8 @@ const fab_transport_ops_t fab_transport_srd = {
     .visit = visit,
     .post = post,
     .set_timer = set_timer,
+    .change = change,
+    .is_pending = is_pending,
     .memory_bytes = fab_srd_memory_bytes,
     .digest = fab_srd_digest,
 };

@@ -64,7 +64,7 @@ fab_transport_t *fab_srd_new(const fab_transport_config_t *config, const fab_cc_
         .window_max = (uint64_t)v[SRD_REORDER_COUNT],
         .early_mask = (2u << (31 - __builtin_clz((uint32_t)v[SRD_REORDER_COUNT] - 1))) - 1,
         .path_count = (uint32_t)v[SRD_PATH_COUNT],
-        .ordered = (config->pause || config->control_priority) && config->data_class_count == 1,
+        .ordered = (config->pause || config->control_priority || fabric->faults) && config->data_class_count == 1,
         .hosts = aligned_alloc(FAB_CACHE_LINE, hosts * sizeof *self->hosts),
         .tx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->tx),
         .rx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->rx),

@@ -9,7 +9,7 @@
 
 #include "cc/cc.h"
 #include "core/lanes.h"
-#include "net/link.h"
+#include "link/change.h"
 
 /* What a message means to the user of the transport. */
 typedef struct {
@@ -78,6 +78,12 @@ typedef struct {
     void (*post)(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t bytes,
                  fab_cookie_t cookie, int64_t now_ps);
     bool (*set_timer)(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps);
+    /* Between phases: carries out a change of the host's link, which everything before now_ps has gone by; NULL: there is
+     * nothing to do but what the link does itself. */
+    void (*change)(fab_transport_t *self, fab_worker_t *worker, uint32_t slot, fab_link_change_t what, int64_t value,
+                   int64_t now_ps);
+    /* Whether a connection has something that is not acknowledged. */
+    bool (*is_pending)(const fab_transport_t *self, uint32_t connection);
     int64_t (*memory_bytes)(const fab_transport_t *self);
     uint64_t (*digest)(const fab_transport_t *self, uint64_t digest);
 } fab_transport_ops_t;

@@ -13,6 +13,7 @@ cdef extern from "fabricsim.h" nogil:
         FAB_E_LIMIT
         FAB_E_TRANSPORT
         FAB_E_INTERNAL
+        FAB_E_CUT_OFF
         FAB_OP_KINDS
         FAB_PROBLEMS_KEPT
 
@@ -99,11 +100,26 @@ cdef extern from "fabricsim.h" nogil:
     ctypedef struct fab_run_t:
         pass
 
+    ctypedef struct fab_change_t:
+        int64_t when_ps
+        int32_t link, what
+        int64_t value
+
+    ctypedef struct fab_circuit_t:
+        int64_t cable, first_ps, up_ps, period_ps
+
+    ctypedef struct fab_changes_t:
+        const fab_change_t *changes
+        int64_t change_count
+        const fab_circuit_t *circuits
+        int64_t circuit_count, heal_ps
+
     ctypedef struct fab_run_options_t:
         uint64_t seed
         int32_t threads
         bool record_packets
         bool plain
+        const fab_changes_t *changes
 
     int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fab_run_options_t *options,
                     fab_problems_t *problems, fab_run_t **run_out)
@@ -115,6 +131,7 @@ cdef extern from "fabricsim.h" nogil:
         int64_t packets, packet_hops, drops, ecn_marks, pfc_pauses, pfc_resumes
         int64_t acks, naks, cnps, retransmits, timeouts, duplicates, messages, windows, visits
         int64_t done_instances, memory_bytes, ring_bytes_peak
+        int64_t lost, changes, heals
 
     void fab_run_counters(const fab_run_t *self, fab_counters_t *counters_out)
     void fab_run_progress(const fab_run_t *self, int64_t *now_ps_out, int64_t *done_out)
@@ -125,7 +142,7 @@ cdef extern from "fabricsim.h" nogil:
                        int64_t *bytes_out, int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out)
 
     ctypedef struct fab_link_stats_t:
-        int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps
+        int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps, lost, down_ps
 
     void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
 
@@ -142,4 +159,5 @@ cdef extern from "fabricsim.h" nogil:
         uint16_t bytes
         uint8_t kind, flags
 
+    int fab_run_check(const fab_run_t *self, fab_problems_t *problems)
     int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit)

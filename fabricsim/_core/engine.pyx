@@ -2,8 +2,9 @@
 """The binding of the core: three classes, each one pointer. No algorithm here."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 cimport fabricsim._core.core as c
 
@@ -53,6 +54,16 @@ def _array(name, values, dtype):
     if int(array.min()) < limits.min or int(array.max()) > limits.max:
         raise ConfigError([f"{name}: found {int(array.min())} to {int(array.max())}, allowed: {limits.min} to {limits.max}"])
     return np.ascontiguousarray(array, dtype)
+
+
+def _rows(name, values):
+    """Return rows of four whole numbers as a contiguous array; ConfigError if they are none."""
+    array = np.asarray(values)
+    if not array.size:
+        return np.empty((0, 4), np.int64)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ConfigError([f"{name}: found shape {array.shape}, allowed: (n, 4)"])
+    return _array(name, array.reshape(-1), np.int64).reshape(-1, 4)
 
 
 cdef object _text(const char *text):
@@ -305,6 +316,38 @@ cdef class Program:
         return self.info()["connection_count"]
 
 
+cdef class _Changes:
+    """Changes of a fabric as the core reads them; owns the memory."""
+
+    cdef c.fab_changes_t all
+    cdef c.fab_change_t *items
+    cdef c.fab_circuit_t *rows
+
+    def __cinit__(self, changes, circuits, heal_ps):
+        cdef int64_t[:, ::1] change = _rows("changes", changes)
+        cdef int64_t[:, ::1] circuit = _rows("circuits", circuits)
+        cdef int64_t i, n = change.shape[0]
+        self.items = <c.fab_change_t *>calloc(n + 1, sizeof(c.fab_change_t))
+        self.rows = <c.fab_circuit_t *>calloc(circuit.shape[0] + 1, sizeof(c.fab_circuit_t))
+        if self.items == NULL or self.rows == NULL:
+            raise MemoryError
+        for i in range(n):
+            if not (-1 <= change[i, 1] <= INT32_MAX and -1 <= change[i, 2] <= INT32_MAX):
+                raise ConfigError([f"change {i}: found link {change[i, 1]} and kind {change[i, 2]}, allowed: 31 bits"])
+            self.items[i] = c.fab_change_t(change[i, 0], <int32_t>change[i, 1], <int32_t>change[i, 2], change[i, 3])
+        if circuit.shape[0]:
+            memcpy(self.rows, &circuit[0, 0], circuit.shape[0] * sizeof(c.fab_circuit_t))
+        self.all.changes = self.items
+        self.all.change_count = n
+        self.all.circuits = self.rows
+        self.all.circuit_count = circuit.shape[0]
+        self.all.heal_ps = index(heal_ps)
+
+    def __dealloc__(self):
+        free(self.items)
+        free(self.rows)
+
+
 cdef class Run:
     """A program running on a model; everything that changes.
 
@@ -320,6 +363,18 @@ cdef class Run:
         Keep every packet's arrivals for ``packets()``; for small worlds.
     plain
         Use the plain reference windows instead of leapfrog: the same result, slower.
+    changes
+        int64[n, 4]: time in ps, directed link, kind (0 down, 1 up, 2 rate, 3 errors, 4 dark) and value (Mb/s, wrong
+        bits in 10^18, ps) of what changes in the fabric; down, up and dark act on both directions of the cable.
+    circuits
+        int64[n, 4]: cable, first_ps, up_ps and period_ps of what lights optical circuits.
+    heal_ps
+        How long after a cable went down or came up the routes go by it; -1: never.
+
+    Raises
+    ------
+    ConfigError
+        With every change that is not possible.
     """
 
     cdef c.fab_run_t *ptr
@@ -327,7 +382,7 @@ cdef class Run:
     cdef readonly Program program
 
     def __cinit__(self, Model model not None, Program program not None, *, seed=1, int threads=1,
-                  bint record_packets=False, bint plain=False):
+                  bint record_packets=False, bint plain=False, changes=(), circuits=(), heal_ps=-1):
         if program.model is not model:
             raise ConfigError(["run: the program was compiled for another model"])
         self.model = model
@@ -337,6 +392,8 @@ cdef class Run:
         options.threads = threads
         options.record_packets = record_packets
         options.plain = plain
+        cdef _Changes own = _Changes(changes, circuits, heal_ps)
+        options.changes = &own.all if own.all.change_count or own.all.circuit_count else NULL
         cdef c.fab_problems_t problems
         c.fab_problems_clear(&problems)
         check(c.fab_run_new(model.ptr, program.ptr, &options, &problems, &self.ptr), &problems)
@@ -414,11 +471,18 @@ cdef class Run:
 
     def links(self):
         """Return the counts of every directed link, in the topology's order, as int64 arrays."""
-        names = ("packets", "bytes", "ecn_marks", "drops", "pauses", "paused_ps", "max_queue_bytes", "busy_ps")
+        names = ("packets", "bytes", "ecn_marks", "drops", "pauses", "paused_ps", "max_queue_bytes", "busy_ps", "lost",
+                 "down_ps")
         table = np.empty((self.model.info()["link_count"], len(names)), np.int64)
         cdef int64_t[:, ::1] view = table
         c.fab_run_links(self.ptr, <c.fab_link_stats_t *>&view[0, 0])
         return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
+
+    def check(self):
+        """Raise EngineError if the run, which has finished, has left anything in buffers, queues or links."""
+        cdef c.fab_problems_t problems
+        c.fab_problems_clear(&problems)
+        check(c.fab_run_check(self.ptr, &problems), &problems)
 
     def blocked(self, limit=20):
         """Return up to ``limit`` operations that have not ended: row, rank, waits_for (rank or -1), why."""
