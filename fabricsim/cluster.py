@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from fabricsim import fabrics
 from fabricsim.cluster_file import Layers, layers_of_dict, layers_of_file, problems_of, with_overrides
-from fabricsim.errors import ConfigError, unknown_name
+from fabricsim.errors import ConfigError, Problem, unknown_name
 from fabricsim.fabrics.accelerator import Accelerator, format_flops
 from fabricsim.fabrics.combinations import combination_issues
 from fabricsim.fabrics.models import (
@@ -44,6 +44,9 @@ from fabricsim.platforms import list_platforms
 from fabricsim.topology import KINDS, Topology, TopologySpec
 from fabricsim.topology.cabling import SCALE_OUT, SCALE_UP
 from fabricsim.units import format_bytes
+
+if TYPE_CHECKING:
+    from fabricsim.collectives.graph import Graph
 
 __all__ = ["Cluster", "list_platforms"]
 
@@ -240,6 +243,29 @@ class Cluster(Section):
         """Return the algorithm of each kind of collective."""
         return self.collectives.chosen()
 
+    def graphs(self) -> dict[str, Graph]:
+        """Return the user's own algorithms by kind, read and verified; made at the first call.
+
+        Raises
+        ------
+        InputError
+            With what is wrong with a file.
+        """
+        return self._graphs
+
+    @cached_property
+    def _graphs(self) -> dict[str, Graph]:
+        from fabricsim.collectives.graph import read_graph
+
+        found = {}
+        for kind, path in self.collectives.graphs.items():
+            graph = read_graph(path)
+            if graph.kind != kind:
+                text = f"found a graph of {graph.kind}, allowed: one of {kind}"
+                raise ConfigError([Problem(f"{path}:kind", text)])
+            found[kind] = graph
+        return found
+
     def rank_host(self, n_ranks: int) -> npt.NDArray[np.int32]:
         """Return the host of each rank, int32[n_ranks]: rank r is host r.
 
@@ -277,6 +303,8 @@ class Cluster(Section):
         }
         if (told := self.collectives).library != "fixed":
             content["library"] = [told.library, told.nccl.model_dump()]
+        if self.collectives.graphs:
+            content["graphs"] = {kind: repr(graph.threads) for kind, graph in self.graphs().items()}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
         if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
             assert t.cable_network is not None
@@ -303,7 +331,8 @@ class Cluster(Section):
         rows.append(("collectives.library", self.collectives.library))
         told = self.collectives.nccl.model_dump(exclude_defaults=True)
         rows += [(f"collectives.nccl.{name}", str(value)) for name, value in told.items()]
-        rows += [(f"collectives.{kind}", name) for kind, name in self.algorithms().items()]
+        graphs = self.collectives.graphs
+        rows += [(f"collectives.{kind}", graphs.get(kind, name)) for kind, name in self.algorithms().items()]
         for room, name, values, *_ in self.collectives.settings():
             rows += _parameter_rows(f"collectives.{name}", room, name, values)
         if self.accelerator:

@@ -13,6 +13,7 @@ from fabricsim.errors import InputError
 
 if TYPE_CHECKING:
     from fabricsim.cluster import Cluster
+    from fabricsim.collectives.expand import Expansion
     from fabricsim.collectives.plan import Plan
     from fabricsim.trace import Trace
 
@@ -56,7 +57,8 @@ class Model:
 class Program:
     """A trace compiled on a model: its lowered rows, where its ranks are, and the core's own program.
 
-    ``plan`` is what the collective library chose for each lowered row.
+    ``plan`` is what the collective library chose for each lowered row; ``expansion`` is what the core runs:
+    the lowered rows, with a user's graphs in place of the operations of their kinds.
     """
 
     model: Model
@@ -64,6 +66,7 @@ class Program:
     lowered: pa.Table
     rank_host: np.ndarray
     plan: Plan
+    expansion: Expansion
     digest: str
     engine: Any = field(repr=False)
 
@@ -126,6 +129,7 @@ def build_program(model: Model, trace: Trace) -> Program:
         When the trace has more ranks than the cluster has places.
     """
     from fabricsim._core import engine
+    from fabricsim.collectives.expand import expand
     from fabricsim.collectives.plan import make_plan
     from fabricsim.trace import lower
 
@@ -134,9 +138,10 @@ def build_program(model: Model, trace: Trace) -> Program:
     rank_host = np.asarray(model.cluster.rank_host(trace.n_ranks), dtype=np.int32)
     plan = make_plan(model.cluster, lower(trace, model.cluster.accelerator).combine_chunks(), rank_host)
     lowered = plan.table
+    expansion = expand(lowered, model.cluster.graphs(), trace.where)
     core = engine.Program(
         model.engine,
-        lowered,
+        expansion.table,
         rank_host=rank_host,
         algorithms=model.cluster.algorithms(),
         variants=plan.variants,
@@ -147,6 +152,7 @@ def build_program(model: Model, trace: Trace) -> Program:
         lowered=lowered,
         rank_host=rank_host,
         plan=plan,
+        expansion=expansion,
         digest=table_digest(lowered),
         engine=core,
     )

@@ -375,9 +375,9 @@ def _result(
 ) -> Result:
     counters = run.counters()
     end_ps = int(counters["end_ps"])
-    instances = run.ops()
+    instances = program.expansion.fold(run.ops())
     ops = records.ops_table(program, instances, provenance)
-    flows = records.flows_table(program, run.sends(), provenance)
+    flows = records.flows_table(program, program.expansion.fold_sends(run.sends()), provenance)
     counts = run.links()
     length_ps = end_ps
     if status == "deadlock":  # when it came about is not known, but links were busy until then
@@ -444,10 +444,11 @@ def _who_waits(run: Any, program: Program, error: DeadlockError) -> DeadlockErro
     if not blocked:
         return error
     ids, kinds = program.lowered["id"].to_numpy(), program.lowered["kind"].to_numpy()
-    names = dict(_named(program, {int(ids[entry["row"]]) for entry in blocked}))
+    origin = program.expansion.origin
+    names = dict(_named(program, {int(ids[origin[entry["row"]]]) for entry in blocked}))
     problems: list[Problem | str] = ["the program can never finish; these operations wait:"]
     for entry in blocked:
-        row = int(entry["row"])
+        row = int(origin[entry["row"]])
         operation = int(ids[row])
         name = f" {names[operation]!r}" if operation in names else ""
         place = f"operation {operation} ({KINDS[kinds[row]]}{name}) on rank {entry['rank']}"
