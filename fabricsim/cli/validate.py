@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from fabricsim.cli.output import emit_json, line, log, table
 from fabricsim.errors import CheckError
+
+if TYPE_CHECKING:
+    from fabricsim.validate import Outcome
 
 NAME = "validate"
 SUMMARY = "recompute published figures: published, emulated, error, tolerance"
@@ -20,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the checks; exit 1 if any fails."""
+    import statistics
+
     from fabricsim.validate import all_checks, run_checks, select
 
     checks = select(all_checks(), arguments.only)
@@ -64,9 +70,22 @@ def run(arguments: argparse.Namespace) -> int:
     for outcome in outcomes:
         if outcome.note:
             line(f"{outcome.check.name}: {outcome.note}")
+    for kind, errors in _errors_by_kind(outcomes).items():
+        worst, name = max(errors)
+        middle = statistics.median(error for error, _ in errors)
+        line(f"errors, {kind}: median {100 * middle:.2g} %, worst {100 * worst:.2g} % ({name})")
     skipped = sum(outcome.passed is None for outcome in outcomes)
     line(f"{len(outcomes) - len(failed) - skipped} passed, {len(failed)} failed, {skipped} skipped")
     return 1 if failed else 0
+
+
+def _errors_by_kind(outcomes: list[Outcome]) -> dict[str, list[tuple[float, str]]]:
+    """Return size and name of the relative errors of each kind of check that has several."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for one in outcomes:
+        if one.check.sense == "equal" and one.check.published and one.error is not None:
+            found.setdefault(one.check.kind, []).append((abs(one.error), one.check.name))
+    return {kind: errors for kind, errors in found.items() if len(errors) > 2}
 
 
 _SIGNS = {"equal": "", "at least": ">= ", "at most": "<= "}
