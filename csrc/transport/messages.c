@@ -26,33 +26,33 @@ bool fab_messages_add(fab_messages_t *self, fab_pool_t *pool, fab_message_t mess
     return true;
 }
 
-bool fab_mail_put(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t **first, fab_cookie_t cookie)
+bool fab_mail_put(fab_mail_t **chunk, uint32_t *at, fab_mail_t **first, fab_pool_t *pool, fab_cookie_t cookie)
 {
-    if (!self->chunk || self->at == FAB_MAIL_COOKIES) {
+    if (!*chunk || *at == FAB_MAIL_COOKIES) {
         fab_mail_t *mail = fab_pool_take(pool, fab_pool_class(sizeof *mail));
         if (!mail)
             return false;
         mail->next = NULL;
-        if (self->chunk)
-            self->chunk->next = mail;
+        if (*chunk)
+            (*chunk)->next = mail;
         else
             *first = mail;
-        self->chunk = mail;
-        self->at = 0;
+        *chunk = mail;
+        *at = 0;
     }
-    self->chunk->cookies[self->at++] = cookie;
+    (*chunk)->cookies[(*at)++] = cookie;
     return true;
 }
 
-fab_cookie_t fab_mail_take(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t *first)
+fab_cookie_t fab_mail_take(fab_mail_t **chunk, uint32_t *at, fab_mail_t *first, fab_pool_t *pool)
 {
-    if (!self->chunk) {
-        self->chunk = first;
-    } else if (self->at == FAB_MAIL_COOKIES) {
-        fab_mail_t *next = self->chunk->next;
-        fab_pool_give(pool, self->chunk, fab_pool_class(sizeof *next));
-        self->chunk = next;
-        self->at = 0;
+    if (!*chunk) {
+        *chunk = first;
+    } else if (*at == FAB_MAIL_COOKIES) {
+        fab_mail_t *next = (*chunk)->next;
+        fab_pool_give(pool, *chunk, fab_pool_class(sizeof *next));
+        *chunk = next;
+        *at = 0;
     }
-    return self->chunk->cookies[self->at++];
+    return (*chunk)->cookies[(*at)++];
 }

@@ -5,7 +5,6 @@
 #ifndef FAB_TRANSPORT_MESSAGES_H
 #define FAB_TRANSPORT_MESSAGES_H
 
-#include "core/keyed.h"
 #include "transport/transport.h"
 
 typedef struct {
@@ -14,10 +13,10 @@ typedef struct {
     fab_cookie_t cookie;
 } fab_message_t;
 
-/* Those that are not acknowledged: a ring. */
+/* Those that are not acknowledged: a ring. `at` is the one whose packets are being sent. */
 typedef struct {
     fab_message_t *ring;
-    uint32_t mask, head, tail;
+    uint32_t mask, head, tail, at;
 } fab_messages_t;
 
 enum { FAB_MAIL_COOKIES = 10 };
@@ -28,12 +27,6 @@ typedef struct fab_mail {
     fab_cookie_t cookies[FAB_MAIL_COOKIES];
 } fab_mail_t;
 
-/* The end of that list that is filled, or read. */
-typedef struct {
-    fab_mail_t *chunk;
-    uint32_t at;
-} fab_mailbox_t;
-
 FAB_INLINE fab_message_t *fab_messages_at(const fab_messages_t *self, uint32_t i)
 {
     return &self->ring[i & self->mask];
@@ -42,10 +35,11 @@ FAB_INLINE fab_message_t *fab_messages_at(const fab_messages_t *self, uint32_t i
 /* Adds a message at the tail; false without memory. */
 bool fab_messages_add(fab_messages_t *self, fab_pool_t *pool, fab_message_t message);
 
-/* Sends a cookie: *first is where the receiver finds the first chunk. False without memory. */
-bool fab_mail_put(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t **first, fab_cookie_t cookie);
+/* Sends a cookie: puts it in place *at of the chunk that is being filled, the first of which the receiver finds at
+ * *first. False without memory. */
+bool fab_mail_put(fab_mail_t **chunk, uint32_t *at, fab_mail_t **first, fab_pool_t *pool, fab_cookie_t cookie);
 
-/* The next cookie; there is one. */
-fab_cookie_t fab_mail_take(fab_mailbox_t *self, fab_pool_t *pool, fab_mail_t *first);
+/* Takes the next cookie, from place *at of the chunk that is being read; there is one. */
+fab_cookie_t fab_mail_take(fab_mail_t **chunk, uint32_t *at, fab_mail_t *first, fab_pool_t *pool);
 
 #endif

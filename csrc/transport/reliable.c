@@ -87,8 +87,8 @@ FAB_INLINE int64_t next_bytes(const fab_transport_t *self, fab_tx_t *tx)
 {
     const int64_t *v = self->config->values;
     if (tx->next_psn == tx->current.end_psn) {
-        tx->message_at++;
-        tx->current = tx->messages[tx->message_at & tx->message_mask];
+        tx->messages.at++;
+        tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     }
     const uint64_t index = tx->next_psn - tx->current.first_psn;
     const bool last = tx->next_psn + 1 == tx->current.end_psn;
@@ -127,19 +127,19 @@ typedef struct {
 
 static turned_t turn_back(const fab_transport_t *self, fab_tx_t *tx)
 {
-    const turned_t before = {tx->next_psn, tx->message_at, tx->current};
+    const turned_t before = {tx->next_psn, tx->messages.at, tx->current};
     tx->next_psn = fab_feedback_first_named(self, tx);
-    tx->message_at = tx->message_head;
-    while (tx->messages[tx->message_at & tx->message_mask].end_psn <= tx->next_psn)
-        tx->message_at++;
-    tx->current = tx->messages[tx->message_at & tx->message_mask];
+    tx->messages.at = tx->messages.head;
+    while (fab_messages_at(&tx->messages, tx->messages.at)->end_psn <= tx->next_psn)
+        tx->messages.at++;
+    tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     return before;
 }
 
 static void turn_forth(fab_tx_t *tx, turned_t before)
 {
     tx->next_psn = before.next_psn;
-    tx->message_at = before.message_at;
+    tx->messages.at = before.message_at;
     tx->current = before.current;
 }
 
@@ -378,8 +378,8 @@ static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *hos
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     worker->retransmits += (int64_t)(tx->next_psn - tx->una_psn);
     tx->next_psn = tx->una_psn;
-    tx->message_at = tx->message_head;
-    tx->current = tx->messages[tx->message_at & tx->message_mask];
+    tx->messages.at = tx->messages.head;
+    tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     if (self->measures)
         fab_feedback_went_back(self, tx, timeout, now_ps);
     schedule(self, worker, host, qpn, now_ps, self->measures);
@@ -390,18 +390,18 @@ static void finish_messages(fab_transport_t *self, fab_worker_t *worker, uint32_
                             uint64_t una, int64_t now_ps)
 {
     while (tx->head_end_psn <= una) {
-        const fab_cookie_t cookie = tx->messages[tx->message_head++ & tx->message_mask].cookie;
-        tx->head_end_psn = tx->message_head == tx->message_tail
+        const fab_cookie_t cookie = fab_messages_at(&tx->messages, tx->messages.head++)->cookie;
+        tx->head_end_psn = tx->messages.head == tx->messages.tail
                                ? UINT64_MAX
-                               : tx->messages[tx->message_head & tx->message_mask].end_psn;
+                               : fab_messages_at(&tx->messages, tx->messages.head)->end_psn;
         self->user.acknowledged(self->user.self, worker, host_index, cookie, now_ps);
     }
-    if (tx->message_head == tx->message_tail) { /* the next one posted is found from here */
-        tx->message_at = tx->message_head - 1;
+    if (tx->messages.head == tx->messages.tail) { /* the next one posted is found from here */
+        tx->messages.at = tx->messages.head - 1;
         tx->current.end_psn = una;
-    } else if ((int32_t)(tx->message_head - tx->message_at) > 0) {
-        tx->message_at = tx->message_head;
-        tx->current = tx->messages[tx->message_at & tx->message_mask];
+    } else if ((int32_t)(tx->messages.head - tx->messages.at) > 0) {
+        tx->messages.at = tx->messages.head;
+        tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     }
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_MESSAGES = 4, FIRST_CONTROLS = 8 };
+enum { FIRST_CONTROLS = 8 };
 
 enum { DRAW_DATA = 0, DRAW_ANSWERS = 1 };
 
@@ -74,7 +74,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             const uint32_t channel = connections->tx_channel[c];
             tx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAW_DATA);
             tx->data_class = (uint8_t)fab_min_i64(connections->tx_class[c], config->data_class_count - 1);
-            tx->message_at = UINT32_MAX;
+            tx->messages.at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
             if (self->measures)
@@ -128,56 +128,23 @@ uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest)
 
 /* ---- messages ----------------------------------------------------------------------------------- */
 
-static bool grow_messages(fab_worker_t *worker, fab_tx_t *tx)
-{
-    const uint32_t old = tx->messages ? tx->message_mask + 1 : 0, capacity = old ? 2 * old : FIRST_MESSAGES;
-    fab_message_t *messages = fab_pool_take(&worker->pool, fab_pool_class(capacity * sizeof *messages));
-    if (!messages)
-        return false;
-    for (uint32_t i = tx->message_head; i != tx->message_tail; i++)
-        messages[i & (capacity - 1)] = tx->messages[i & tx->message_mask];
-    if (old)
-        fab_pool_give(&worker->pool, tx->messages, fab_pool_class(old * sizeof *messages));
-    tx->messages = messages;
-    tx->message_mask = capacity - 1;
-    return true;
-}
-
-static bool post_cookie(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, fab_cookie_t cookie)
-{
-    if (!tx->mail || tx->mail_at == MAIL_COOKIES) {
-        fab_mail_t *mail = fab_pool_take(&worker->pool, fab_pool_class(sizeof *mail));
-        if (!mail)
-            return false;
-        mail->next = NULL;
-        if (tx->mail)
-            tx->mail->next = mail;
-        else
-            self->first_mail[self->connections->rx_first[tx->dst] + tx->receiver_qpn] = mail;
-        tx->mail = mail;
-        tx->mail_at = 0;
-    }
-    tx->mail->cookies[tx->mail_at++] = cookie;
-    return true;
-}
-
 bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
                                   fab_cookie_t cookie)
 {
-    if ((!tx->messages || tx->message_tail - tx->message_head > tx->message_mask) && !grow_messages(worker, tx))
-        return false;
-    if (!post_cookie(self, worker, tx, cookie))
-        return false;
     const int64_t mtu = self->config->values[RELIABLE_MTU_BYTES];
     const uint64_t packets = bytes ? (uint64_t)((bytes + mtu - 1) / mtu) : 1;
-    tx->messages[tx->message_tail++ & tx->message_mask] = (fab_message_t){
+    const fab_message_t message = {
         .first_psn = tx->end_psn,
         .end_psn = tx->end_psn + packets,
         .bytes = bytes,
         .cookie = cookie,
     };
+    fab_mail_t **first_mail = &self->first_mail[self->connections->rx_first[tx->dst] + tx->receiver_qpn];
+    if (!fab_messages_add(&tx->messages, &worker->pool, message) ||
+        !fab_mail_put(&tx->mail, &tx->mail_at, first_mail, &worker->pool, cookie))
+        return false;
     tx->end_psn += packets;
-    if (tx->message_tail - tx->message_head == 1)
+    if (tx->messages.tail - tx->messages.head == 1)
         tx->head_end_psn = tx->end_psn;
     return true;
 }
@@ -186,15 +153,7 @@ void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t 
 {
     const uint32_t c = self->hosts[host].rx_first + qpn;
     fab_rx_t *rx = &self->rx[c];
-    if (!rx->mail) {
-        rx->mail = self->first_mail[c];
-    } else if (rx->mail_at == MAIL_COOKIES) {
-        fab_mail_t *next = rx->mail->next;
-        fab_pool_give(&worker->pool, rx->mail, fab_pool_class(sizeof *next));
-        rx->mail = next;
-        rx->mail_at = 0;
-    }
-    const fab_cookie_t cookie = rx->mail->cookies[rx->mail_at++];
+    const fab_cookie_t cookie = fab_mail_take(&rx->mail, &rx->mail_at, self->first_mail[c], &worker->pool);
     self->user.delivered(self->user.self, worker, host, cookie, now_ps);
 }
 

@@ -6,25 +6,12 @@
 #include "link/credit.h"
 #include "link/queue.h"
 #include "transport/flow.h"
+#include "transport/messages.h"
 #include "transport/reliable.h"
 
 #define TIMER_KIND_MASK (UINT64_C(0xff) << 56)
 #define TIMER_PACE (UINT64_C(1) << 56)
 #define TIMER_RTO (UINT64_C(2) << 56)
-
-typedef struct {
-    uint64_t first_psn, end_psn;
-    int64_t bytes;
-    fab_cookie_t cookie;
-} fab_message_t;
-
-/* Cookies on their way to the receiver: chunks linked in the order they are filled. */
-typedef struct fab_mail {
-    struct fab_mail *next;
-    fab_cookie_t cookies[10];
-} fab_mail_t;
-
-enum { MAIL_COOKIES = 10 };
 
 /* The sending half of a connection. */
 typedef struct {
@@ -32,8 +19,7 @@ typedef struct {
     uint64_t head_end_psn;               /* the oldest message ends before it; UINT64_MAX without one */
     int64_t next_send_ps;                /* pacing */
     fab_message_t current;               /* the message of next_psn, or the one that ends there */
-    fab_message_t *messages;             /* ring of those not acknowledged */
-    uint32_t message_mask, message_head, message_tail, message_at;
+    fab_messages_t messages;
     uint32_t next_ready; /* in the NIC's line */
     uint16_t dst, receiver_qpn, entropy;
     bool in_line, rto_armed;

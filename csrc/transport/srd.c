@@ -34,8 +34,8 @@ static const fab_param_t params[] = {
      "time-out of a packet before a round trip was measured", "1 ms: not published"},
     {"min_rto_ps", "ps", 100000000, 1000000, INT64_C(10000000000000), "the least time-out of a packet",
      "below a millisecond: AWS on SRD; the figure is not published"},
-    {"max_rto_ps", "ps", INT64_C(2000000000), 1000000, INT64_C(10000000000000),
-     "the longest time-out, when it doubles", "not published"},
+    {"max_rto_ps", "ps", INT64_C(2000000000), 1000000, INT64_C(10000000000000), "the longest time-out, when it doubles",
+     "not published"},
     {"retry_limit_count", "", 250, 0, 1000000, "time-outs without any progress after which a connection gives up",
      "half a second at the longest time-out, about what InfiniBand's defaults give; not published"},
     {"window_bytes", "bytes", 262144, 0, INT64_C(1) << 40,
@@ -124,8 +124,8 @@ FAB_INLINE uint32_t next_flight(const fab_transport_t *self, fab_srd_tx_t *tx)
 {
     const int64_t *v = self->config->values;
     if (tx->next_psn == tx->current.end_psn) {
-        tx->message_at++;
-        tx->current = *fab_messages_at(&tx->messages, tx->message_at);
+        tx->messages.at++;
+        tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     }
     const bool last = tx->next_psn + 1 == tx->current.end_psn;
     int64_t wire = self->full_bytes;
@@ -412,7 +412,8 @@ FAB_INLINE void receive_ack(fab_transport_t *self, fab_worker_t *worker, uint32_
 static void deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
 {
     const uint32_t c = self->hosts[host].rx_first + qpn;
-    const fab_cookie_t cookie = fab_mail_take(&self->rx[c].mail, &worker->pool, self->first_mail[c]);
+    fab_srd_rx_t *rx = &self->rx[c];
+    const fab_cookie_t cookie = fab_mail_take(&rx->mail, &rx->mail_at, self->first_mail[c], &worker->pool);
     self->user.delivered(self->user.self, worker, host, cookie, now_ps);
 }
 

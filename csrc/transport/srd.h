@@ -80,20 +80,20 @@ typedef struct {
     uint16_t dst, receiver_qpn, answer_entropy;
     uint8_t path_at; /* the newest packet's */
     bool rto_armed;
-    uint32_t message_at;
     fab_message_t current; /* the message of next_psn, or the one that ends there */
     fab_messages_t messages;
-    fab_mailbox_t mail;
+    fab_mail_t *mail; /* chunk being filled */
+    uint32_t mail_at;
     fab_cc_state_t cc;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_srd_tx_t;
 
 /* The receiving half. */
 typedef struct {
     uint64_t expected_psn;
-    uint64_t *early; /* bits of packets that came early, then bits of those that end a message */
-    fab_mailbox_t mail;
+    uint64_t *early;  /* bits of packets that came early, then bits of those that end a message */
+    fab_mail_t *mail; /* chunk being read */
     int64_t ready_ps; /* when the newest complete message has been put in order */
-    uint32_t early_count, unanswered;
+    uint32_t early_count, unanswered, mail_at;
     uint32_t put_in_order; /* packets of the message that is arriving that came early */
     uint16_t src, sender_qpn, entropy;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_srd_rx_t;

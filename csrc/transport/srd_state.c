@@ -25,7 +25,7 @@ static void init_connection(fab_transport_t *self, uint32_t host, uint32_t c)
     tx->path_key = fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_PATHS);
     tx->answer_entropy = (uint16_t)fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_ANSWERS);
     tx->place.data_class = (uint8_t)fab_min_i64(connections->tx_class[c], self->config->data_class_count - 1);
-    tx->message_at = UINT32_MAX;
+    tx->messages.at = UINT32_MAX;
     tx->head_end_psn = UINT64_MAX;
     tx->in_service = all_paths(self);
     tx->back_ps = FAB_NEVER;
@@ -130,7 +130,7 @@ bool fab_srd_enqueue(fab_transport_t *self, fab_worker_t *worker, fab_srd_tx_t *
     };
     fab_mail_t **first_mail = &self->first_mail[self->connections->rx_first[tx->dst] + tx->receiver_qpn];
     if (!fab_messages_add(&tx->messages, &worker->pool, message) ||
-        !fab_mail_put(&tx->mail, &worker->pool, first_mail, cookie))
+        !fab_mail_put(&tx->mail, &tx->mail_at, first_mail, &worker->pool, cookie))
         return false;
     tx->end_psn += packets;
     if (tx->messages.tail - tx->messages.head == 1)

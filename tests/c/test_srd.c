@@ -159,17 +159,17 @@ static void cookies_arrive_in_order(void)
 {
     memset(&worker, 0, sizeof worker);
     fab_messages_t messages = {0};
-    fab_mailbox_t out = {0}, in = {0};
-    fab_mail_t *first = NULL;
+    fab_mail_t *first = NULL, *out = NULL, *in = NULL;
+    uint32_t out_at = 0, in_at = 0;
     dice_t dice = {9};
     uint32_t put = 0, taken = 0;
     for (int i = 0; i < 20000; i++) {
         if (put == taken || dice_below(&dice, 100) < (i / 1000 % 2 ? 60 : 40)) {
             CHECK(fab_messages_add(&messages, &worker.pool, (fab_message_t){.first_psn = put, .end_psn = put + 1}));
-            CHECK(fab_mail_put(&out, &worker.pool, &first, (fab_cookie_t){.step = put++}));
+            CHECK(fab_mail_put(&out, &out_at, &first, &worker.pool, (fab_cookie_t){.step = put++}));
         } else {
             CHECK_EQ(fab_messages_at(&messages, messages.head++)->first_psn, taken);
-            CHECK_EQ(fab_mail_take(&in, &worker.pool, first).step, taken);
+            CHECK_EQ(fab_mail_take(&in, &in_at, first, &worker.pool).step, taken);
             taken++;
         }
     }
