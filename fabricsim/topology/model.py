@@ -263,9 +263,16 @@ class Topology:
         rows = [("kind", self.kind), ("hosts", f"{self.n_rank_hosts:,}")]
         if self.n_rank_hosts < self.n_hosts:
             rows.append(("reducers", f"{self.n_hosts - self.n_rank_hosts:,}"))
-        tiers, counts = np.unique(self.switch_tier, return_counts=True)
-        parts = ", ".join(f"{c:,} in tier {t}" for t, c in zip(tiers.tolist(), counts.tolist(), strict=True))
-        rows.append(("switches", f"{self.n_switches:,}" + (f" ({parts})" if len(counts) > 1 else "")))
+        up = np.zeros(self.n_nodes, bool)
+        for ends in (self.cable_a, self.cable_b):
+            up[ends[self.cable_network == 1]] = True
+        for label, mine in (("scale-up switches", up[self.n_hosts :]), ("switches", ~up[self.n_hosts :])):
+            tiers, counts = np.unique(self.switch_tier[mine], return_counts=True)
+            if not counts.size and label != "switches":
+                continue
+            pairs = zip(tiers.tolist(), counts.tolist(), strict=True)
+            parts = ", ".join(f"{count:,} in tier {tier}" for tier, count in pairs)
+            rows.append((label, f"{counts.sum():,}" + (f" ({parts})" if len(counts) > 1 else "")))
         rows.append(("cables", f"{self.n_cables:,}"))
         to_host = (self.cable_a < self.n_hosts) | (self.cable_b < self.n_hosts)
         reducer = self._is_reducer(self.cable_a) | self._is_reducer(self.cable_b)

@@ -39,6 +39,7 @@ def test_a_host_has_a_cable_in_each_network():
     assert t.n_rank_hosts == t.n_hosts == 2
     assert t.switch_tier.tolist() == [1, 1]
     rows = dict(t.describe())
+    assert (rows["scale-up switches"], rows["switches"]) == ("1", "1")
     assert rows["scale-up host cables"] == "8 Mb/s, 1 ps" and rows["host cables"] == "1 Mb/s, 1 ps"
 
 
