@@ -285,8 +285,9 @@ class Topology:
                     delay = _span(self.cable_delay_ps[chosen], format_time)
                     rows.append((prefix + label, f"{rate}, {delay}"))
         if self.circuits is not None:
-            up, period = (_span(v, format_time) for v in (self.circuits.up_ps, self.circuits.period_ps))
-            rows.append(("circuits", f"{np.unique(self.circuits.cable).size:,}, lit {up} every {period}"))
+            times = (self.circuits.up_ps, self.circuits.period_ps)
+            light, period = (_span(v, format_time) for v in times)
+            rows.append(("circuits", f"{np.unique(self.circuits.cable).size:,}, lit {light} every {period}"))
         if self.node_latency_ps.any():
             rows.append(("host latency", _span(self.node_latency_ps[: self.n_rank_hosts], format_time)))
             rows.append(("switch latency", _span(self.node_latency_ps[self.n_hosts :], format_time)))
