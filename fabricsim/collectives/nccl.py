@@ -219,8 +219,12 @@ def _nvls_graph(system: System, speeds: Sequence[float]) -> Graph:
         return Graph(0, 0.0, 0.0)
     total = system.nvlink_gbs * heads / (heads - 1)
     most = _most_gbs(system) if system.n_nodes > 1 else system.nvlink_gbs
-    speed = max((s for s in speeds if s <= most + 1e-9 and s * heads <= total + 1e-9), default=0.0)
-    return Graph(heads, float(speed), float(speed)) if speed else Graph(0, 0.0, 0.0)
+    able = [s for s in speeds if s <= most + 1e-9]
+    speed = max((s for s in able if s * heads <= total + 1e-9), default=0.0)
+    if not speed and able:  # a large domain: not every rank has a channel
+        speed = max(able, key=lambda s: int(total / s + 1e-9) * s)
+        heads = int(total / speed + 1e-9)
+    return Graph(heads, float(speed), float(speed)) if speed and heads > 1 else Graph(0, 0.0, 0.0)
 
 
 def channels_of(system: System) -> int:

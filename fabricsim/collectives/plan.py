@@ -35,7 +35,7 @@ _PS_PER_US = 1_000_000
 _VARIANTS_MOST = 32_767
 
 #: The core's algorithm for each of NCCL's. The ring of a broadcast or reduce is a chain; NVLS that gathers or
-#: scatters, or goes on into switches that reduce (SHARP), is a tree of switches.
+#: scatters goes through the one switch.
 IMPLEMENTATIONS: Mapping[Algorithm, str] = {
     Algorithm.TREE: "double_tree",
     Algorithm.RING: "ring",
@@ -251,7 +251,7 @@ def _variant(
     site: Site, system: System, kind: str, algorithm: Algorithm, protocol: Protocol, channels: int, size: int
 ) -> Variant:
     name = "chain" if kind in _CHAINED else IMPLEMENTATIONS[algorithm]
-    if algorithm is Algorithm.NVLS and (kind != "all_reduce" or system.n_nodes > 1):
+    if algorithm is Algorithm.NVLS and kind != "all_reduce":
         name = "in_network"
     values = _latencies(site, system, algorithm, protocol, kind)
     values["overhead_ppm"] = facts.PROTOCOL_OVERHEAD_PPM[protocol]

@@ -70,6 +70,8 @@ class Site:
             n_nodes=n_nodes,
             nics=max(1, math.ceil(self.whole.nics * share)),
             nvls=self.whole.nvls and even and per_node >= 2,
+            # What goes on from a node's own reduction into switches that reduce is not emulated.
+            sharp=self.whole.sharp and per_node == 1,
         )
 
 

@@ -161,6 +161,14 @@ def test_sharp_makes_collnet_possible():
         assert model(with_sharp, "all_reduce").gbs[ALGORITHMS.index(algorithm)].any()
 
 
+def test_nvls_is_there_in_a_large_domain():
+    rack = System(architecture=Architecture.BLACKWELL, n_ranks=72, nvlink_gbs=721.8, nvls=True)
+    nvls = graphs(rack)[2]
+    assert nvls.channels > 1 and nvls.channels * nvls.inside_gbs <= 721.8 * 72 / 71
+    assert names(rack, "all_reduce", [1 << 30]) == [("nvls", "simple")]
+    assert names(rack, "all_gather", [1 << 30]) == [("ring", "simple")]
+
+
 def test_one_rank_needs_no_algorithm():
     system = System(architecture=Architecture.HOPPER, n_ranks=1)
     assert choose(system, "all_reduce", [0, MIB]).time_us.tolist() == [0.0, 0.0]

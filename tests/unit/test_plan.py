@@ -170,6 +170,20 @@ def test_forced_choices_that_cannot_be_are_told():
         plan_of(cluster("collectives.nccl.algorithm=nvls"), ("all_reduce", range(8), {"bytes": 8}))
 
 
+def test_sharp_is_for_one_rank_a_node():
+    made = cluster("topology.sharp=true", "collectives.nccl.collnet=true", "collectives.nccl.protocol=simple")
+    site = site_of(made)
+    assert site.whole.sharp and site.system(2, 2, True).sharp and not site.system(8, 2, True).sharp
+    assert not site_of(cluster("topology.sharp=true")).whole.sharp
+    forced = cluster(
+        "topology.sharp=true", "collectives.nccl.collnet=true", "collectives.nccl.algorithm=collnet_chain"
+    )
+    plan = plan_of(forced, ("all_reduce", [0, 4], {"bytes": 1 << 20}))
+    assert [name for name, _ in variants(plan)] == ["in_network"]
+    (row,) = bench(fabricsim.compile(forced), "all_reduce", [1 << 20], ranks=[0, 4])
+    assert 1.0 < row.time_us / row.choice["predicted_us"] < 1.6
+
+
 def test_sizes_share_variants_and_a_hundred_thousand_rows_take_a_moment():
     made = cluster()
     trace = Rows()
