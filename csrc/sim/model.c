@@ -1,6 +1,7 @@
 /* Compiles a model: the chosen implementations, their parameters, the network and its routes. */
 #include "sim/model.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,12 +247,42 @@ int32_t fab_model_path(const fab_model_t *self, int32_t src, int32_t dst, int32_
     }
 }
 
+/* Numbers of queue pairs have 16 bits. */
+static bool check_queue_pairs(const fab_net_t *net, const fab_connections_t *connections, uint32_t qp_count,
+                              fab_problems_t *problems)
+{
+    for (uint32_t h = 0; h < net->host_count; h++) {
+        const uint64_t out = connections->tx_first[h + 1] - connections->tx_first[h],
+                       in = connections->rx_first[h + 1] - connections->rx_first[h];
+        if ((out > in ? out : in) * qp_count > UINT16_MAX) {
+            fab_problems_add(problems,
+                             "transport.qp_count: host %u has %" PRIu64 " connections out and %" PRIu64
+                             " in, with %u queue pairs each, allowed %d queue pairs",
+                             h, out, in, qp_count, UINT16_MAX);
+            return false;
+        }
+    }
+    return true;
+}
+
 int fab_program_new(const fab_model_t *model, const fab_table_t *table, const int32_t *rank_host, int32_t rank_count,
                     const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out)
 {
     int64_t classes = 1;
     for (uint32_t w = 0; w < model->net.network_count; w++)
         classes = fab_max_i64(classes, model->networks[w].switch_config.data_class_count);
-    return fab_program_compile(&model->net, (uint32_t)classes, model->coll_settings, model->coll_setting_count, table,
-                               rank_host, rank_count, collectives, problems, program_out);
+    fab_program_t *program = NULL;
+    const int code =
+        fab_program_compile(&model->net, (uint32_t)classes, model->coll_settings, model->coll_setting_count, table,
+                            rank_host, rank_count, collectives, problems, &program);
+    if (code)
+        return code;
+    for (uint32_t w = 0; w < model->net.network_count; w++)
+        if (!check_queue_pairs(&model->net, &program->connections[w], model->networks[w].transport_config.qp_count,
+                               problems)) {
+            fab_program_free(program);
+            return FAB_E_CONFIG;
+        }
+    *program_out = program;
+    return FAB_OK;
 }

@@ -7,7 +7,7 @@ enum { FIRST_SENT = 8, FIRST_NAMED = 8 };
 
 bool fab_feedback_init(fab_transport_t *self)
 {
-    const size_t n = self->connections->count;
+    const size_t n = self->connection_count;
     self->feedback = calloc(n + 1, sizeof *self->feedback);
     self->cc_more = calloc(n + 1, self->cc->more_bytes + 1);
     if (!self->feedback || !self->cc_more)

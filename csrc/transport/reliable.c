@@ -15,6 +15,7 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
         config_out->values[RELIABLE_HEADER_BYTES] += v[RELIABLE_TELEMETRY_BYTES];
         config_out->values[RELIABLE_ACK_BYTES] += v[RELIABLE_TELEMETRY_BYTES];
     }
+    config_out->qp_count = (uint32_t)v[RELIABLE_QP_COUNT];
     v = config_out->values;
     config_out->wire_max_bytes = v[RELIABLE_MTU_BYTES] + v[RELIABLE_HEADER_BYTES] + v[RELIABLE_FIRST_HEADER_BYTES];
     config_out->wire_max_bytes =
@@ -568,7 +569,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
         worker->timeouts++;
         if (tx->retries++ >= self->config->values[RELIABLE_RETRY_LIMIT_COUNT]) {
             worker->error = FAB_E_TRANSPORT;
-            worker->error_connection = (int32_t)(host->tx_first + qpn);
+            worker->error_connection = (int32_t)((host->tx_first + qpn) / self->config->qp_count);
             worker->error_network = (int32_t)self->network;
             return;
         }
@@ -661,6 +662,8 @@ void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t hos
 {
     fab_host_t *host = &self->hosts[host_index];
     worker->messages++;
+    if (FAB_UNLIKELY(self->groups != NULL))
+        qpn = fab_reliable_next_of_group(self, host, qpn);
     if (!fab_reliable_enqueue_message(self, worker, &self->tx[host->tx_first + qpn], bytes, cookie)) {
         worker->error = FAB_E_MEMORY;
         return;

@@ -23,6 +23,7 @@ enum {
     RELIABLE_TELEMETRY_BYTES,
     RELIABLE_SELECTIVE_REPEAT,
     RELIABLE_REORDER_DISTANCE_COUNT,
+    RELIABLE_QP_COUNT,
     RELIABLE_VALUE_COUNT
 };
 
@@ -109,6 +110,13 @@ enum {
          "with selective repeat, where packets of a connection take several paths: one is missing when one so many "   \
          "numbers later has come; 1 where there is one path",                                                          \
          ""},                                                                                                          \
+        {"qp_count",                                                                                                   \
+         "",                                                                                                           \
+         1,                                                                                                            \
+         1,                                                                                                            \
+         64,                                                                                                           \
+         "queue pairs of a connection, each with a path of its own; messages take them in turn",                       \
+         "NCCL_IB_QPS_PER_CONNECTION: 1; 4 to 16 at Meta, SIGCOMM 2024"},                                              \
         FAB_PARAM_END
 
 void fab_reliable_configure(const int64_t *values, fab_transport_config_t *config_out);

@@ -8,14 +8,15 @@
 
 enum { FIRST_CONTROLS = 8 };
 
-enum { DRAW_DATA = 0, DRAW_ANSWERS = 1 };
+enum { DRAW_DATA = 0, DRAW_ANSWERS = 1, DRAWS = 2 }; /* for each queue pair of a connection */
 
 fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
                                   const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
                                   const fab_connections_t *connections)
 {
     const fab_net_t *net = fabric->net;
-    const size_t n = connections->count ? connections->count : 1;
+    const uint32_t qps = config->qp_count;
+    const size_t n = connections->count ? (size_t)connections->count * qps : 1;
     fab_transport_t *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
@@ -24,7 +25,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
                               .cc_config = cc_config,
                               .fabric = fabric,
                               .network = network,
-                              .connections = connections};
+                              .connections = connections,
+                              .connection_count = connections->count * qps};
     self->ordered =
         (config->pause || config->control_priority || fabric->faults) && !config->scheduled && !config->credit;
     self->spray = config->reorder;
@@ -42,6 +44,14 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
     self->tx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->tx);
     self->rx = aligned_alloc(FAB_CACHE_LINE, n * sizeof *self->rx);
     self->first_mail = calloc(n, sizeof *self->first_mail);
+    if (qps > 1) {
+        self->groups = calloc((size_t)connections->count + 1, sizeof *self->groups);
+        self->complete = calloc(n, sizeof *self->complete);
+        if (!self->groups || !self->complete) {
+            fab_reliable_free(self);
+            return NULL;
+        }
+    }
     if (!self->hosts || !self->tx || !self->rx || !self->first_mail || (config->credit && !self->controls)) {
         fab_reliable_free(self);
         return NULL;
@@ -60,30 +70,31 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             .wake_ps = FAB_NEVER,
             .in_link = in == FAB_NONE ? net->link_count : in,
             .out_link = out,
-            .tx_first = connections->tx_first[h],
-            .rx_first = connections->rx_first[h],
+            .tx_first = connections->tx_first[h] * qps,
+            .rx_first = connections->rx_first[h] * qps,
         };
         if (self->controls)
             self->hosts[h].controls = &self->controls[(size_t)h * FAB_LANES_MAX];
         fab_heap_init(&self->hosts[h].timers);
-        for (uint32_t c = connections->tx_first[h]; c < connections->tx_first[h + 1]; c++) {
-            fab_tx_t *tx = &self->tx[c];
+        for (uint32_t at = connections->tx_first[h] * qps; at < connections->tx_first[h + 1] * qps; at++) {
+            const uint32_t c = at / qps, qp = at % qps;
+            fab_tx_t *tx = &self->tx[at];
             tx->dst = connections->tx_dst[c];
-            tx->receiver_qpn = connections->tx_qpn[c];
+            tx->receiver_qpn = (uint16_t)(connections->tx_qpn[c] * qps + qp);
             const int32_t lane = connections->tx_lane[c];
             const uint32_t channel = connections->tx_channel[c];
-            tx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAW_DATA);
+            tx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAWS * qp + DRAW_DATA);
             tx->data_class = (uint8_t)fab_min_i64(connections->tx_class[c], config->data_class_count - 1);
             tx->messages.at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
             if (self->measures)
                 fab_feedback_renew(self, tx);
-            fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
+            fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] * qps + tx->receiver_qpn];
             rx->src = (uint16_t)h;
-            rx->sender_qpn = (uint16_t)(c - connections->tx_first[h]);
+            rx->sender_qpn = (uint16_t)(at - self->hosts[h].tx_first);
             rx->data_class = connections->tx_class[c];
-            rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAW_ANSWERS);
+            rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAWS * qp + DRAW_ANSWERS);
             rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
         }
     }
@@ -99,6 +110,8 @@ void fab_reliable_free(fab_transport_t *self)
     free(self->tx);
     free(self->rx);
     free(self->first_mail);
+    free(self->groups);
+    free(self->complete);
     fab_feedback_free(self);
     free(self);
 }
@@ -113,13 +126,13 @@ bool fab_reliable_is_pending(const fab_transport_t *self, uint32_t connection)
 int64_t fab_reliable_memory_bytes(const fab_transport_t *self)
 {
     return (int64_t)(self->fabric->net->host_count * sizeof *self->hosts +
-                     self->connections->count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail +
-                                                 (self->measures ? sizeof *self->feedback + self->cc->more_bytes : 0)));
+                     self->connection_count * (sizeof *self->tx + sizeof *self->rx + sizeof *self->first_mail +
+                                               (self->measures ? sizeof *self->feedback + self->cc->more_bytes : 0)));
 }
 
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest)
 {
-    for (uint32_t c = 0; c < self->connections->count; c++) {
+    for (uint32_t c = 0; c < self->connection_count; c++) {
         digest = fab_digest_add(digest, self->tx[c].una_psn);
         digest = fab_digest_add(digest, self->rx[c].expected_psn);
     }
@@ -139,7 +152,7 @@ bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, f
         .bytes = bytes,
         .cookie = cookie,
     };
-    fab_mail_t **first_mail = &self->first_mail[self->connections->rx_first[tx->dst] + tx->receiver_qpn];
+    fab_mail_t **first_mail = &self->first_mail[self->hosts[tx->dst].rx_first + tx->receiver_qpn];
     if (!fab_messages_add(&tx->messages, &worker->pool, message) ||
         !fab_mail_put(&tx->mail, &tx->mail_at, first_mail, &worker->pool, cookie))
         return false;
@@ -149,12 +162,35 @@ bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, f
     return true;
 }
 
-void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+static void deliver_of(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t c, int64_t now_ps)
 {
-    const uint32_t c = self->hosts[host].rx_first + qpn;
     fab_rx_t *rx = &self->rx[c];
     const fab_cookie_t cookie = fab_mail_take(&rx->mail, &rx->mail_at, self->first_mail[c], &worker->pool);
     self->user.delivered(self->user.self, worker, host, cookie, now_ps);
+}
+
+void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps)
+{
+    const uint32_t c = self->hosts[host].rx_first + qpn;
+    if (!self->groups) {
+        deliver_of(self, worker, host, c, now_ps);
+        return;
+    }
+    const uint32_t qps = self->config->qp_count;
+    uint32_t *turn = &self->groups[c / qps].deliver_turn, *complete = &self->complete[c / qps * qps];
+    for (complete[c % qps]++; complete[*turn]; *turn = (*turn + 1) % qps) {
+        complete[*turn]--;
+        deliver_of(self, worker, host, c / qps * qps + *turn, now_ps);
+    }
+}
+
+uint32_t fab_reliable_next_of_group(fab_transport_t *self, const fab_host_t *host, uint32_t connection)
+{
+    const uint32_t qps = self->config->qp_count;
+    uint32_t *turn = &self->groups[host->tx_first / qps + connection].post_turn;
+    const uint32_t qpn = connection * qps + *turn;
+    *turn = (*turn + 1) % qps;
+    return qpn;
 }
 
 /* ---- control packets that wait for credits ------------------------------------------------------- */

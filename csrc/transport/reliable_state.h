@@ -64,6 +64,12 @@ typedef struct {
     fab_control_queue_t *controls; /* [lane] */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_host_t;
 
+/* The queue pairs of a connection of the program: consecutive qpns. Whose turn it is, at the sender by the tx index of
+ * the connection, at the receiver by the rx index. */
+struct fab_group {
+    uint32_t post_turn, deliver_turn;
+};
+
 struct fab_transport {
     const fab_transport_config_t *config;
     const fab_cc_ops_t *cc;
@@ -83,6 +89,9 @@ struct fab_transport {
     bool spray;
     bool measures;                 /* the controller hears of acknowledgements or has a window, or selective repeat */
     struct fab_feedback *feedback; /* [connection count] beside tx */
+    struct fab_group *groups;      /* [connection count of the program], for both sides; NULL: one queue pair each */
+    uint32_t *complete;            /* [connection count] by the rx index: messages complete but not delivered */
+    uint32_t connection_count;     /* queue pairs: qp_count for each connection of the program */
     struct fab_gaps *gaps;         /* [connection count] beside rx; NULL: go-back-N */
     char *cc_more;                 /* [connection count][more_bytes] of the controller */
 };
@@ -94,7 +103,10 @@ bool fab_reliable_queue_control(fab_worker_t *worker, fab_host_t *host, uint32_t
 bool fab_reliable_enqueue_message(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *tx, int64_t bytes,
                                   fab_cookie_t cookie);
 
-/* The next message of a connection is complete: tells the user. */
+/* The queue pair of a connection that takes its next message. */
+uint32_t fab_reliable_next_of_group(fab_transport_t *self, const fab_host_t *host, uint32_t connection);
+
+/* The next message of a queue pair is complete: tells the user of what is complete in the order of posting. */
 void fab_reliable_deliver(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint32_t qpn, int64_t now_ps);
 
 /* Keeps a packet that came before its turn; false: too far ahead, drop it. */

@@ -50,6 +50,7 @@ typedef struct {
     int64_t wire_max_bytes;
     bool control_priority, pause, credit, reorder;
     uint32_t data_class_count;
+    uint32_t qp_count;             /* queue pairs that each connection of a program is, if more than 1 */
     bool telemetry;                /* data packets and acknowledgements carry it; set before configure */
     bool scheduled;                /* links are not given packets that wait for others of their class */
     fab_arbitration_t arbitration; /* among data classes, at the NIC as in the switches */

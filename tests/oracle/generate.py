@@ -103,7 +103,9 @@ def controller_world(seed: int) -> World:
         if world.chosen("link") == "pause":
             transport["control_priority"] = 1
     world.settings["transport"][1].update(
-        selective_repeat=rng.choice([0, 1]), reorder_distance_count=rng.choice([1, 4, 64])
+        selective_repeat=rng.choice([0, 1]),
+        reorder_distance_count=rng.choice([1, 4, 64]),
+        qp_count=rng.choice([1, 1, 2, 3]),
     )
     world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS.get(name, {}).items()})
     return world

@@ -38,6 +38,7 @@ class Message:
     size: int
     delivered: Callable[[int], None]
     acknowledged: Callable[[int], None]
+    complete: bool = False
 
 
 class Connection:
@@ -53,13 +54,17 @@ class Connection:
         channel: int,
         at_src: int,
         at_dst: int,
+        qp: int = 0,
     ) -> None:
         self.data_class = data_class
         self.src, self.dst, self.at_src, self.at_dst = src, dst, at_src, at_dst
         flow = src << 48 | dst << 32 | (lane & 0xFFFFFFFF)
         self.flow, self.channel = flow, channel
-        self.entropy = draw(sim.seed, KEY_ENTROPY, flow, channel << 8) & 0xFFFF
-        self.answer_entropy = draw(sim.seed, KEY_ENTROPY, flow, 1 | channel << 8) & 0xFFFF
+        self.entropy = draw(sim.seed, KEY_ENTROPY, flow, 2 * qp | channel << 8) & 0xFFFF
+        self.answer_entropy = draw(sim.seed, KEY_ENTROPY, flow, 2 * qp + 1 | channel << 8) & 0xFFFF
+        # of the first of several queue pairs: all of them, the next one first
+        self.group: list[Connection] = []
+        self.pending: deque[Message] = deque()  # of all of them: posted, not delivered
         # the sender's half
         self.next = self.una = self.end = 0  # to send, oldest not acknowledged, one past what was posted
         self.unacknowledged: deque[Message] = deque()
@@ -110,11 +115,14 @@ class Host:
     def post(self, c: Connection, size: int, delivered: Any, acknowledged: Any, now: int) -> None:
         """Queue a message."""
         self.sim.count["messages"] += 1
+        first, c = c, c.group[0]
+        first.group.append(first.group.pop(0))
         packets = max(1, -(-size // self.param["mtu_bytes"]))
         message = Message(c.end, c.end + packets, size, delivered, acknowledged)
         c.end = message.end
         c.unacknowledged.append(message)
         c.undelivered.append(message)
+        c.pending.append(message)
         self.schedule(c, now)
 
     def may_send(self, c: Connection) -> bool:
@@ -326,7 +334,9 @@ class Host:
         c.expected += 1
         c.unanswered += 1
         if last:
-            c.undelivered.popleft().delivered(now)
+            c.undelivered.popleft().complete = True
+            while c.pending and c.pending[0].complete:
+                c.pending.popleft().delivered(now)
         return last
 
     def came_early(self, c: Connection, packet: Packet, now: int) -> None:

@@ -146,10 +146,16 @@ class Program:
         self.connections: dict[tuple[int, int, int, int, int], Connection] = {}
         for src, lane, data_class, channel, dst in sorted(edges):
             tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
-            c = Connection(self.sim, src, dst, lane, data_class, channel, len(tx), len(rx))
-            tx.append(c)
-            rx.append(c)
-            self.connections[src, lane, data_class, channel, dst] = c
+            group = []
+            for qp in range(self.sim.param["transport"].get("qp_count", 1)):
+                c = Connection(self.sim, src, dst, lane, data_class, channel, len(tx), len(rx), qp)
+                tx.append(c)
+                rx.append(c)
+                group.append(c)
+            group[0].group = group
+            for c in group:
+                c.pending = group[0].pending
+            self.connections[src, lane, data_class, channel, dst] = group[0]
         for number, lane in lanes.items():
             send = self.instances[number]
             dst = send.op.peers[send.position]

@@ -67,8 +67,9 @@ class Simulator:
             node.ready()
         ops = [Op(row=i, **row) for i, row in enumerate(world.rows)]
         self.program = Program(self, ops, world.rank_host, world.algorithms)
-        for c in self.program.connections.values():
-            c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
+        for first in self.program.connections.values():
+            for c in first.group:
+                c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
 
     def _kinds(self, world: World) -> tuple[Any, Any, Any]:
         """Return what hosts, switches and links are made of."""
