@@ -270,7 +270,7 @@ def test_random_damage_is_an_input_error_or_a_graph(write):
 
 def test_operations_that_do_not_fit_are_named(write):
     model = fabricsim.compile(cluster(write(ring(4)), "all_reduce"))
-    with pytest.raises(InputError, match=r"row 0: found a all_reduce of 8 ranks, allowed: 4"):
+    with pytest.raises(InputError, match=r"row 0: found all_reduce of 8 ranks, allowed: 4"):
         fabricsim.replay(collective("all_reduce", size_bytes=8, n_ranks=8), model)
     threads = [[[{"op": "recv", "from": 1, "chunk": 0}]], [[{"op": "send", "to": 0, "chunk": 0}]]]
     graph = ring(2) | {"kind": "broadcast", "chunks": 1, "root": 1, "threads": threads}
