@@ -119,9 +119,7 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
 def _misfit(row: Mapping[str, Any], graph: Graph) -> str:
     kind = KINDS[row["kind"]]
     if len(row["ranks"]) != graph.n_ranks:
-        return (
-            f"found a {kind} of {len(row['ranks'])} ranks, allowed: {graph.n_ranks}, those of {graph.where}"
-        )
+        return f"found {kind} of {len(row['ranks'])} ranks, allowed: {graph.n_ranks}, those of {graph.where}"
     if row["splits"]:
         return f"found unequal parts, allowed: equal ones with {graph.where}"
     if kind in ("broadcast", "reduce"):
