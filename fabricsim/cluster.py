@@ -27,6 +27,7 @@ from fabricsim.cluster_file import Layers, layers_of_dict, layers_of_file, probl
 from fabricsim.errors import ConfigError, Problem, unknown_name
 from fabricsim.fabrics.accelerator import Accelerator, format_flops
 from fabricsim.fabrics.combinations import combination_issues
+from fabricsim.fabrics.faults import Faults
 from fabricsim.fabrics.models import (
     Collectives,
     CongestionControlModel,
@@ -86,6 +87,8 @@ class Cluster(Section):
         Algorithm of each kind of collective, and tables of the algorithms' parameters.
     accelerator
         What turns operations and bytes of memory into time; None when the trace gives durations.
+    faults
+        What fails during a run, and how fast routes heal; None when nothing does.
 
     Raises
     ------
@@ -113,6 +116,7 @@ class Cluster(Section):
     scale_up: ScaleUp | None = None
     collectives: Collectives = Field(default_factory=lambda: Collectives.model_validate({}))
     accelerator: Accelerator | None = None
+    faults: Faults | None = None
 
     extra_short_names: ClassVar[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
         "topology": ("topology_spec", lambda value: value)
@@ -145,6 +149,9 @@ class Cluster(Section):
         issues += combination_issues({s.section: s for s in self._model_sections()}, kind)
         if self.scale_up is not None:
             issues += combination_issues(self.scale_up.sections(), kind, first=("scale_up",))
+        if self.faults is not None:
+            found = self.faults.problems(self.topology(), self.topology_spec)
+            issues += [(("faults", *loc), text, value) for loc, text, value in found]
         raise_issues("Cluster", issues)
         return self
 
@@ -305,6 +312,8 @@ class Cluster(Section):
             content["library"] = [told.library, told.nccl.model_dump()]
         if self.collectives.graphs:
             content["graphs"] = {kind: repr(graph.threads) for kind, graph in self.graphs().items()}
+        if self.faults is not None:
+            content["faults"] = self.faults.model_dump()
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
         if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
             assert t.cable_network is not None
@@ -339,6 +348,7 @@ class Cluster(Section):
             a = self.accelerator
             text = f"{a.name}, {format_flops(a.flops_per_s)}, {format_bytes(a.mem_bytes_per_s)}/s"
             rows.append(("accelerator", text))
+        rows += self.faults.describe() if self.faults else []
         rows += [("source", source) for source in self.sources]
         return rows
 

@@ -88,6 +88,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("pauses", pa.int64(), "pause frames received"),
             _field("paused_ps", pa.int64(), "ps"),
             _field("max_queue_bytes", pa.int64(), "bytes"),
+            _field("lost_packets", pa.int64(), "packets"),
+            _field("down_ps", pa.int64(), "ps"),
         ]
     ),
     "series": pa.schema(
@@ -178,6 +180,8 @@ def links_table(
         "max_queue_bytes",
     ):
         columns[name] = counters[name]
+    none = np.zeros(len(source), np.int64)
+    columns["lost_packets"], columns["down_ps"] = counters.get("lost", none), counters.get("down_ps", none)
     return _table("links", columns, provenance)
 
 

@@ -17,6 +17,7 @@ from fabricsim import records
 from fabricsim.analysis import breakdown, busiest_links, collectives, critical_path, paused_links
 from fabricsim.analysis.critical_path import path_summary
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
+from fabricsim.fabrics.faults import links_of
 from fabricsim.program import Model, Program, build_program, compile
 from fabricsim.result import FileTable, Result, flows_summary, make_folder
 from fabricsim.units import format_time, us
@@ -168,7 +169,8 @@ def run_program(
     _check_options(seed, threads, record, series_ps, max_time_ps)
     from fabricsim._core import engine
 
-    run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads)
+    changes = _changes(program.model, seed)
+    run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads, **changes)
     provenance = {
         "fabricsim": fabricsim.__version__,
         "cluster": program.model.cluster.name,
@@ -189,6 +191,9 @@ def run_program(
     except DeadlockError as error:
         status = "deadlock"
         raise _who_waits(run, program, error) from error
+    except EngineError as error:
+        status = "stopped"
+        raise EngineError(links_of(program.model.topology, str(error))) from error
     except BaseException:
         status = "stopped"
         raise
@@ -201,6 +206,23 @@ def run_program(
     if folder is not None:
         result.save(folder)
     return result
+
+
+def _changes_at_all(model: Model) -> bool:
+    return model.cluster.faults is not None or model.topology.circuits is not None
+
+
+def _changes(model: Model, seed: int) -> dict[str, Any]:
+    """Return what changes in the fabric during a run, as the core takes it."""
+    faults, circuits = model.cluster.faults, model.topology.circuits
+    found: dict[str, Any] = {}
+    if faults is not None:
+        found["changes"] = faults.changes(model.topology, model.cluster.topology_spec, seed)
+        found["heal_ps"] = faults.core_heal_ps
+    if circuits is not None:
+        columns = (circuits.cable, circuits.first_ps, circuits.up_ps, circuits.period_ps)
+        found["circuits"] = np.stack([np.asarray(column, np.int64) for column in columns], axis=1)
+    return found
 
 
 def _check_options(
@@ -402,6 +424,12 @@ def _result(
         "links": busiest_links(links),
         "paused_links": paused_links(links),
     }
+    if _changes_at_all(program.model):
+        summary["faults"] = {
+            "changes": int(counters["changes"]),
+            "lost_packets": int(counters["lost"]),
+            "heals": int(counters["heals"]),
+        }
     tables = {"ops": ops, "flows": flows, "links": links}
     sources: dict[str, Callable[[], pa.Table]] = {name: _given(table) for name, table in tables.items()}
     if series is not None:

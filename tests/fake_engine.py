@@ -165,7 +165,7 @@ class Run:
 
     def links(self):
         n = self.model.n_links
-        names = ["ecn_marks", "drops", "pauses", "paused_ps"]
+        names = ["ecn_marks", "drops", "pauses", "paused_ps", "lost", "down_ps"]
         found = {name: np.zeros(n, np.int64) for name in names}
         moved = min(self.now_ps, int(self.end.max(initial=0)))
         busy = np.zeros(n, np.int64)

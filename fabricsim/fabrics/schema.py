@@ -6,6 +6,7 @@ from typing import Any
 
 from fabricsim.collectives.config import LIBRARIES, NcclSettings
 from fabricsim.fabrics.accelerator import Accelerator
+from fabricsim.fabrics.faults import FaultEvent, FaultRate, Faults
 from fabricsim.fabrics.models import COLLECTIVE_KINDS, SCALE_UP_SECTIONS, SECTIONS, ModelSection
 from fabricsim.fabrics.parameters import (
     INT64_MAX,
@@ -42,6 +43,7 @@ def cluster_schema(table: ParameterTable) -> Schema:
         },
         "topology": {"oneOf": [_section(cls, cls.summary, kind) for kind, cls in KINDS.items()]},
         "accelerator": _section(Accelerator, "what turns operations and bytes of memory into time"),
+        "faults": _faults(),
     }
     properties |= {name: _choices(table, cls) for name, cls in SECTIONS.items()}
     properties["scale_up"] = {
@@ -59,6 +61,16 @@ def cluster_schema(table: ParameterTable) -> Schema:
         "anyOf": [{"required": ["topology"]}, {"required": ["extends"]}],
         "additionalProperties": False,
     }
+
+
+def _faults() -> Schema:
+    result = _section(Faults, "what fails during a run")
+    del result["$defs"]
+    event = _section(FaultEvent, "a fault at a time")
+    result["properties"]["event"] = {"type": "array", "items": event}
+    for name in ("links", "switches", "hosts"):
+        result["properties"][name] = _section(FaultRate, f"how often {name} fail")
+    return result
 
 
 def _section(cls: type[Section], summary: str, kind: str | None = None) -> Schema:

@@ -131,7 +131,7 @@ def write_toml(data: Mapping[str, Any]) -> str:
 
 
 def _write_table(path: tuple[str, ...], table: Mapping[str, Any], lines: list[str]) -> None:
-    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
+    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
     if path and (plain or not table):
         lines += ["", f"[{'.'.join(map(_key, path))}]"]
     lines += [f"{_key(k)} = {_value(v)}" for k, v in plain.items()]
@@ -158,6 +158,8 @@ def _value(value: Any) -> str:
         if len(one_line) <= 100 and not nested:
             return one_line
         return "[\n" + "".join(f"    {item},\n" for item in items) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
     raise TypeError(f"a {type(value).__name__} cannot be written as TOML")
 
 
