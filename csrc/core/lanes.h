@@ -21,8 +21,24 @@ typedef struct {
     uint8_t at[2];      /* that lane */
 } fab_lane_turns_t;
 
-/* The lane that sends next, of those in the bit set `ready`, which is not empty. head_bytes is the size of the first packet
- * of each. */
+/* Lanes are asked for packets from this one on, by number and going round, if there is no high list. */
+FAB_INLINE uint32_t fab_lanes_first(const fab_lane_turns_t *self)
+{
+    return (self->at[0] + (self->left[0] <= 0)) % FAB_LANES_MAX;
+}
+
+/* The lane gets its list's turn, if it has it not, and pays for a packet. */
+FAB_INLINE void fab_lanes_charge(const fab_lanes_t *lanes, fab_lane_turns_t *self, uint32_t list, uint32_t lane,
+                                 uint32_t bytes)
+{
+    const bool goes_on = self->at[list] == lane && self->left[list] > 0;
+    const int32_t left = goes_on ? self->left[list] : lanes->weight[lane];
+    self->at[list] = (uint8_t)lane;
+    self->left[list] = left - (int32_t)((bytes + (1 << FAB_LANE_WEIGHT_SHIFT) - 1) >> FAB_LANE_WEIGHT_SHIFT);
+}
+
+/* The lane that sends next, of those in the bit set `ready`, which is not empty. head_bytes is the size of the first
+ * packet of each. */
 static inline uint32_t fab_lanes_pick(const fab_lanes_t *lanes, fab_lane_turns_t *self, uint32_t ready,
                                       const uint16_t *head_bytes)
 {
@@ -33,18 +49,14 @@ static inline uint32_t fab_lanes_pick(const fab_lanes_t *lanes, fab_lane_turns_t
         self->high_bytes = 0;
     const uint32_t list = from_high ? high : low;
     uint32_t lane = self->at[from_high];
-    int32_t left = self->left[from_high];
-    if (!(list >> lane & 1) || left <= 0) {
+    if (!(list >> lane & 1) || self->left[from_high] <= 0) {
         do
             lane = (lane + 1) % FAB_LANES_MAX;
         while (!(list >> lane & 1));
-        left = lanes->weight[lane];
     }
-    const uint32_t bytes = head_bytes[lane];
-    self->at[from_high] = (uint8_t)lane;
-    self->left[from_high] = left - (int32_t)((bytes + (1 << FAB_LANE_WEIGHT_SHIFT) - 1) >> FAB_LANE_WEIGHT_SHIFT);
+    fab_lanes_charge(lanes, self, from_high, lane, head_bytes[lane]);
     if (from_high)
-        self->high_bytes += bytes;
+        self->high_bytes += head_bytes[lane];
     return lane;
 }
 

@@ -5,10 +5,11 @@
 
 enum { VL_BUFFER_BYTES, CREDIT_BLOCK_BYTES, CREDIT_DELAY_PS };
 
-enum { FIRST_RETURNS = 8 };
+enum { FIRST_RETURNS = 16 };
+#define BUFFER_MOST_BYTES (INT64_C(1) << 31)
 
 static const fab_param_t params[] = {
-    {"vl_buffer_bytes", "bytes", 0, 0, INT64_C(1) << 36,
+    {"vl_buffer_bytes", "bytes", 0, 0, INT64_C(1) << 31,
      "buffer of each virtual lane at the end of a link; 0: what the wire there and back and the credit delay hold, and "
      "two of the largest packets",
      "InfiniBand spec vol. 1, ch. 7.9; the zero-loss condition of a credit loop"},
@@ -40,7 +41,7 @@ int64_t fab_credit_buffer_bytes(const fab_link_config_t *config, const fab_net_t
     const int64_t loop_ps = net->delay_ps[link] + net->delay_ps[net->out_link[link]] + config->credit_delay_ps;
     const int64_t largest = (wire_max_bytes + block - 1) / block * block;
     const int64_t loop_bytes = fab_wire_bytes(loop_ps, fab_wire_ps_per_byte_q16(net->rate_mbps[link]));
-    return (loop_bytes + block - 1) / block * block + 2 * largest;
+    return fab_min_i64((loop_bytes + block - 1) / block * block + 2 * largest, BUFFER_MOST_BYTES);
 }
 
 void fab_credit_check(const fab_link_config_t *config, const fab_net_t *net, int64_t wire_max_bytes,
@@ -61,19 +62,18 @@ void fab_credit_check(const fab_link_config_t *config, const fab_net_t *net, int
 bool fab_credit_init(fab_credit_t *self, const fab_link_config_t *config, const fab_net_t *net, uint32_t link,
                      int64_t wire_max_bytes, fab_pool_t *pool)
 {
-    const int64_t bytes = fab_credit_buffer_bytes(config, net, link, wire_max_bytes);
-    const uint32_t blocks = (uint32_t)(bytes / config->credit_block_bytes);
+    const uint32_t bytes = (uint32_t)fab_credit_buffer_bytes(config, net, link, wire_max_bytes);
     *self = (fab_credit_t){
         .ring = fab_pool_take(pool, fab_pool_class(FIRST_RETURNS * sizeof *self->ring)),
         .mask = FIRST_RETURNS - 1,
         .back_ps = (uint32_t)(net->delay_ps[net->out_link[link]] + config->credit_delay_ps),
         .last_ps = -FAB_NEVER,
         .tx_slot = net->tx_slot[link],
-        .buffer_blocks = blocks,
-        .block_shift = (uint8_t)__builtin_ctzll((uint64_t)config->credit_block_bytes),
+        .buffer_bytes = bytes,
+        .block_mask = (uint16_t)(config->credit_block_bytes - 1),
     };
     for (uint32_t lane = 0; lane < FAB_LANES_MAX; lane++)
-        self->blocks[lane] = blocks;
+        self->bytes[lane] = bytes;
     return self->ring != NULL;
 }
 

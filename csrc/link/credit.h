@@ -14,13 +14,13 @@
 
 typedef struct {
     int64_t when_ps; /* the sender may use it from here on */
-    uint32_t blocks;
+    uint32_t bytes;
     uint32_t lane;
 } fab_credit_return_t;
 
-/* The credits of a directed link. */
+/* The credits of a directed link, kept in bytes of whole blocks. */
 typedef struct fab_credit {
-    uint32_t blocks[FAB_LANES_MAX]; /* the sender's: free for it to use, as far as it has looked */
+    uint32_t bytes[FAB_LANES_MAX]; /* the sender's: free for it to use, as far as it has looked */
     fab_credit_return_t *ring;
     uint32_t mask;
     uint32_t head;    /* the sender's */
@@ -28,9 +28,9 @@ typedef struct fab_credit {
     uint32_t back_ps; /* from the release of a buffer until the sender can use it */
     int64_t last_ps;  /* of the newest return */
     uint32_t tx_slot;
-    uint32_t buffer_blocks; /* of each lane */
-    uint8_t block_shift;
-    bool wanted; /* the sender has packets but no credits for them: returns wake it */
+    uint32_t buffer_bytes; /* of each lane */
+    uint16_t block_mask;   /* bytes of a block less one */
+    bool wanted;           /* the sender has packets but no credits for them: returns wake it */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_credit_t;
 
 _Static_assert(sizeof(fab_credit_t) == FAB_CACHE_LINE, "the credits of a link are a cache line");
@@ -51,65 +51,75 @@ bool fab_credit_init(fab_credit_t *self, const fab_link_config_t *config, const 
 bool fab_credit_make_room(fab_credit_t *self, fab_worker_t *worker, int64_t seen_ps);
 void fab_credit_insert(fab_credit_t *self, fab_credit_return_t credit);
 
-FAB_INLINE uint32_t fab_credit_blocks(const fab_credit_t *self, uint32_t bytes)
+/* What a packet takes of a buffer. */
+FAB_INLINE uint32_t fab_credit_size(const fab_credit_t *self, uint32_t wire_bytes)
 {
-    return (bytes + (1u << self->block_shift) - 1) >> self->block_shift;
+    const uint32_t mask = self->block_mask;
+    return (wire_bytes + mask) & ~mask;
 }
 
 /* Sender: counts what has come back by now. */
 FAB_INLINE void fab_credit_collect(fab_credit_t *self, int64_t now_ps)
 {
-    while (self->head != self->tail) {
-        const fab_credit_return_t *credit = &self->ring[self->head & self->mask];
+    const fab_credit_return_t *ring = self->ring;
+    const uint32_t tail = self->tail, mask = self->mask;
+    uint32_t head = self->head;
+    for (; head != tail; head++) {
+        const fab_credit_return_t *credit = &ring[head & mask];
         if (credit->when_ps > now_ps)
             break;
-        self->blocks[credit->lane] += credit->blocks;
-        self->head++;
+        self->bytes[credit->lane] += credit->bytes;
     }
+    self->head = head;
 }
 
-/* Sender: are there so many credits now? */
-FAB_INLINE bool fab_credit_available(fab_credit_t *self, uint32_t lane, uint32_t blocks, int64_t now_ps)
+/* Sender: are there credits for a packet of this size now? */
+FAB_INLINE bool fab_credit_available(fab_credit_t *self, uint32_t lane, uint32_t size, int64_t now_ps)
 {
-    if (FAB_LIKELY(self->blocks[lane] >= blocks))
+    if (FAB_LIKELY(self->bytes[lane] >= size))
         return true;
     fab_credit_collect(self, now_ps);
-    return self->blocks[lane] >= blocks;
+    return self->bytes[lane] >= size;
 }
 
-/* Sender: when there will be so many, as far as is known yet. */
-static inline int64_t fab_credit_available_ps(const fab_credit_t *self, uint32_t lane, uint32_t blocks)
+/* Sender: when there will be, as far as is known yet. */
+FAB_INLINE int64_t fab_credit_available_ps(const fab_credit_t *self, uint32_t lane, uint32_t size)
 {
-    uint32_t sum = self->blocks[lane];
-    for (uint32_t i = self->head; i != self->tail; i++) {
+    const uint32_t tail = self->tail;
+    uint32_t sum = self->bytes[lane];
+    for (uint32_t i = self->head; i != tail; i++) {
         const fab_credit_return_t *credit = &self->ring[i & self->mask];
-        if (credit->lane == lane && (sum += credit->blocks) >= blocks)
+        if (credit->lane == lane && (sum += credit->bytes) >= size)
             return credit->when_ps;
     }
     return FAB_NEVER;
 }
 
 /* Sender: uses credits for a packet that begins now. */
-FAB_INLINE void fab_credit_take(fab_credit_t *self, uint32_t lane, uint32_t blocks) { self->blocks[lane] -= blocks; }
+FAB_INLINE void fab_credit_take(fab_credit_t *self, uint32_t lane, uint32_t size) { self->bytes[lane] -= size; }
 
 /* Receiver: gives back what a packet held until release_ps, and wakes a sender that waits for it. now_ps is the time of
  * the event that knows of it. */
 FAB_INLINE void fab_credit_return(fab_credit_t *self, fab_worker_t *worker, const fab_net_t *net, uint32_t lane,
-                                  uint32_t blocks, int64_t release_ps, int64_t now_ps)
+                                  uint32_t size, int64_t release_ps, int64_t now_ps)
 {
-    const fab_credit_return_t credit = {.when_ps = release_ps + self->back_ps, .blocks = blocks, .lane = lane};
-    const uint32_t tail = self->tail;
-    if (FAB_UNLIKELY(tail - self->head > self->mask) && !fab_credit_make_room(self, worker, now_ps - net->lookahead_ps))
+    const int64_t when_ps = release_ps + self->back_ps;
+    if (FAB_UNLIKELY(self->tail - self->head > self->mask) &&
+        !fab_credit_make_room(self, worker, now_ps - net->lookahead_ps))
         return;
-    if (FAB_LIKELY(credit.when_ps >= self->last_ps)) {
-        self->ring[tail & self->mask] = credit;
-        self->last_ps = credit.when_ps;
+    if (FAB_LIKELY(when_ps >= self->last_ps)) {
+        const uint32_t tail = self->tail;
+        fab_credit_return_t *credit = &self->ring[tail & self->mask];
+        credit->when_ps = when_ps;
+        credit->bytes = size;
+        credit->lane = lane;
+        self->last_ps = when_ps;
         self->tail = tail + 1;
     } else {
-        fab_credit_insert(self, credit);
+        fab_credit_insert(self, (fab_credit_return_t){when_ps, size, lane});
     }
     if (FAB_UNLIKELY(self->wanted))
-        fab_link_notify(worker, net, self->tx_slot, credit.when_ps);
+        fab_link_notify(worker, net, self->tx_slot, when_ps);
 }
 
 #endif

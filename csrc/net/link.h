@@ -153,6 +153,29 @@ FAB_INLINE void fab_link_push(fab_worker_t *worker, const fab_fabric_t *fabric, 
     link->visible = tail + 1;
 }
 
+/* The same for a packet that begins now on a free link. */
+FAB_INLINE void fab_link_start(fab_worker_t *worker, const fab_fabric_t *fabric, uint32_t l, fab_link_t *link,
+                               const fab_packet_t *packet, int64_t now_ps)
+{
+    const uint32_t tail = link->tail, waiting = tail - link->head;
+    if (FAB_UNLIKELY(waiting > link->mask) && !fab_link_grow(worker, link, &fabric->ports[l]))
+        return;
+    const int64_t wire_ps = fab_link_wire_ps(link, packet->bytes);
+    const int64_t stores = fab_link_cuts_through(link) ? 0 : -1;
+    const int64_t arrival_ps = now_ps + fab_link_delay_ps(link) + (wire_ps & stores);
+    fab_packet_t *slot = &link->ring[tail & link->mask];
+    *slot = *packet;
+    slot->delta_ps = (uint32_t)(arrival_ps - link->last_ps);
+    link->busy_ps = now_ps + wire_ps;
+    link->last_ps = arrival_ps;
+    link->bytes += packet->bytes;
+    if (waiting == 0) {
+        fabric->heads[l] = arrival_ps;
+        fab_link_notify(worker, fabric->net, link->rx_slot, arrival_ps);
+    }
+    link->tail = link->visible = tail + 1;
+}
+
 /* Takes the first packet of a link, which arrived at heads[l]; returns the arrival of the one after it. The packet
  * stays readable until its node's turn ends: only the sender writes the ring, and it is not working now. */
 FAB_INLINE int64_t fab_link_pop(const fab_fabric_t *fabric, uint32_t l, int64_t now_ps, const fab_packet_t **packet_out)

@@ -5,8 +5,9 @@
  * come that it waits for; a packet that finds its output idle needs none. A turn that can send nothing changes nothing
  * but the count of time blocked, so it does not matter how often it is tried.
  *
- * Sources: InfiniBand Architecture Specification vol. 1, ch. 7.6 (lanes, arbitration), 7.9 (credits), annex A10 (marking);
- * Tamir and Frazier, "High-performance multi-queue buffers for VLSI communication switches", ISCA 1988 (queues by output). */
+ * Sources: InfiniBand Architecture Specification vol. 1, ch. 7.6 (lanes, arbitration), 7.9 (credits), annex A10
+ * (marking); Tamir and Frazier, "High-performance multi-queue buffers for VLSI communication switches", ISCA 1988
+ * (queues by output). */
 #include "switch/voq.h"
 
 /* What the code is instantiated for: the usual switch with one lane, with several, and everything there is. */
@@ -22,8 +23,7 @@ typedef struct {
     const fab_rule_t *rule;
     fab_worker_t *worker;
     fab_voq_switch_t *self;
-    fab_link_t *links;
-    fab_credit_t *credits;
+    fab_credit_t *in_credits; /* [input] */
     uint64_t *tree;
     uint32_t first_link;
     int64_t base_ps, until_ps;
@@ -50,6 +50,15 @@ FAB_INLINE void set_leaf(const visit_t *v, const uint32_t levels, uint32_t leaf,
     }
 }
 
+/* The same where the time becomes earlier. */
+FAB_INLINE void advance_leaf(const visit_t *v, const uint32_t levels, uint32_t leaf, int64_t when_ps)
+{
+    uint64_t *tree = v->tree;
+    const uint64_t key = key_of(v, when_ps, leaf);
+    for (uint32_t i = (1u << levels) + leaf; i && key < tree[i]; i >>= 1)
+        tree[i] = key;
+}
+
 /* The first bit set at or after `from`, or else the first of all. There is one. */
 FAB_INLINE uint32_t next_bit(const uint64_t *set, uint32_t words, uint32_t from, const kind_t kind)
 {
@@ -66,68 +75,69 @@ FAB_INLINE uint32_t next_bit(const uint64_t *set, uint32_t words, uint32_t from,
     }
 }
 
-FAB_INLINE uint64_t *waiting_of(const fab_voq_switch_t *self, uint32_t output, uint32_t lane, const kind_t kind)
+FAB_INLINE uint64_t *waiting_of(const fab_voq_switch_t *self, const fab_voq_output_t *output, uint32_t lane,
+                                const kind_t kind)
 {
-    return kind == ONE_LANE ? &self->waiting[output] : &self->waiting[(output * self->lane_count + lane) * self->words];
+    return kind == ONE_LANE ? output->waiting : &output->waiting[kind == LANES ? lane : lane * self->words];
 }
 
-FAB_INLINE fab_voq_t *queue_of(const fab_voq_switch_t *self, uint32_t output, uint32_t lane, uint32_t input,
-                               const kind_t kind)
+FAB_INLINE fab_voq_t *queue_of(const fab_voq_switch_t *self, const fab_voq_output_t *output, uint32_t lane,
+                               uint32_t input, const kind_t kind)
 {
-    const uint32_t row = kind == ONE_LANE ? output : output * self->lane_count + lane;
-    return &self->queues[row * self->port_count + input];
+    return &output->queues[kind == ONE_LANE ? input : lane * self->port_count + input];
+}
+
+FAB_INLINE uint32_t *in_bytes_of(const fab_voq_switch_t *self, uint32_t input, uint32_t in_lane, const kind_t kind)
+{
+    return &self->in_bytes[kind == ONE_LANE ? input : input * self->lane_count + in_lane];
 }
 
 /* The packet of a lane whose turn it is, and its input. */
-FAB_INLINE const fab_packet_t *candidate(const fab_voq_switch_t *self, uint32_t o, uint32_t lane, uint32_t *input_out,
-                                         const kind_t kind)
+FAB_INLINE const fab_packet_t *candidate(const fab_voq_switch_t *self, const fab_voq_output_t *output, uint32_t lane,
+                                         uint32_t *input_out, const kind_t kind)
 {
-    const uint32_t input =
-        next_bit(waiting_of(self, o, lane, kind), self->words, self->outputs[o].next_input[lane], kind);
+    const uint32_t input = next_bit(waiting_of(self, output, lane, kind), self->words, output->next_input[lane], kind);
     *input_out = input;
-    return &self->pool[queue_of(self, o, lane, input, kind)->head];
+    return &self->pool[queue_of(self, output, lane, input, kind)->head];
 }
 
 /* ---- waiting for credits ------------------------------------------------------------------------- */
 
 /* When an output that waits for credits can go on, as far as is known. */
-static int64_t unblocked_ps(const visit_t *v, uint32_t o)
+static int64_t unblocked_ps(const fab_voq_switch_t *self, const fab_voq_output_t *output)
 {
-    const fab_voq_output_t *output = &v->self->outputs[o];
-    const fab_credit_t *credit = &v->credits[output->link];
     int64_t when_ps = FAB_NEVER;
-    for (uint32_t lanes = output->lanes; lanes; lanes &= lanes - 1) {
-        const uint32_t lane = (uint32_t)__builtin_ctz(lanes);
-        uint32_t input;
-        const fab_packet_t *packet = candidate(v->self, o, lane, &input, GENERAL);
-        when_ps = fab_min_i64(when_ps, fab_credit_available_ps(credit, lane, fab_credit_blocks(credit, packet->bytes)));
-    }
+    for (uint32_t lane = 0; lane < self->lane_count; lane++)
+        if (output->short_bytes[lane])
+            when_ps = fab_min_i64(when_ps, fab_credit_available_ps(output->credit, lane, output->short_bytes[lane]));
     return when_ps;
 }
 
-/* A turn that could send nothing. */
-static FAB_NOINLINE void block(const visit_t *v, uint32_t o, int64_t now_ps)
+/* A turn that could send nothing: `sizes` are what the next packets of the lanes in line take. */
+static FAB_NOINLINE void block(const visit_t *v, uint32_t o, const uint32_t *sizes, int64_t now_ps)
 {
     fab_voq_output_t *output = &v->self->outputs[o];
     if (!output->blocked) {
-        fab_port_t *port = &v->fabric->ports[output->link];
+        fab_port_t *port = &v->fabric->ports[output->link_at];
         output->blocked = true;
         v->self->blocked[o / 64] |= UINT64_C(1) << o % 64;
-        v->credits[output->link].wanted = true;
+        output->credit->wanted = true;
         port->paused = true;
         port->paused_since_ps = now_ps;
         port->pauses++;
     }
-    v->self->wake_ps[o] = unblocked_ps(v, o);
+    for (uint32_t lane = 0; lane < v->self->lane_count; lane++)
+        output->short_bytes[lane] = output->lanes >> lane & 1 ? sizes[lane] : 0;
+    v->self->wake_ps[o] = unblocked_ps(v->self, output);
 }
 
 static FAB_NOINLINE void unblock(const visit_t *v, uint32_t o, int64_t now_ps)
 {
     fab_voq_output_t *output = &v->self->outputs[o];
-    fab_port_t *port = &v->fabric->ports[output->link];
+    fab_port_t *port = &v->fabric->ports[output->link_at];
     output->blocked = false;
     v->self->blocked[o / 64] &= ~(UINT64_C(1) << o % 64);
-    v->credits[output->link].wanted = false;
+    output->credit->wanted = false;
     port->paused = false;
     port->paused_ps += now_ps - port->paused_since_ps;
 }
@@ -135,19 +145,18 @@ static FAB_NOINLINE void unblock(const visit_t *v, uint32_t o, int64_t now_ps)
 /* ---- sending ------------------------------------------------------------------------------------- */
 
 /* Starts a packet on a free link and gives back its credits for when it will have left. */
-FAB_INLINE void launch(const visit_t *v, uint32_t o, uint32_t lane, uint32_t blocks, uint32_t input, uint32_t in_lane,
+FAB_INLINE void launch(const visit_t *v, uint32_t o, uint32_t lane, uint32_t size, uint32_t input, uint32_t in_lane,
                        const fab_packet_t *packet, int64_t now_ps, const kind_t kind)
 {
     fab_voq_switch_t *self = v->self;
     fab_voq_output_t *output = &self->outputs[o];
-    const uint32_t l = output->link;
     if (FAB_UNLIKELY(output->blocked))
         unblock(v, o, now_ps);
     output->next_input[lane] = (uint16_t)(input + 1 == self->port_count ? 0 : input + 1);
-    fab_credit_take(&v->credits[l], lane, blocks);
-    fab_link_push(v->worker, v->fabric, l, packet, 0, now_ps, false);
-    const int64_t end_ps = v->links[l].busy_ps;
-    fab_credit_return(&v->credits[v->first_link + input], v->worker, v->fabric->net, in_lane, blocks, end_ps, now_ps);
+    fab_credit_take(output->credit, lane, size);
+    fab_link_start(v->worker, v->fabric, output->link_at, output->link, packet, now_ps);
+    const int64_t end_ps = output->link->busy_ps;
+    fab_credit_return(&v->in_credits[input], v->worker, v->fabric->net, in_lane, size, end_ps, now_ps);
     if (kind == GENERAL && self->inputs) {
         self->inputs[input * self->lane_count + in_lane].release_ps = end_ps;
         self->release_ps = fab_min_i64(self->release_ps, end_ps);
@@ -155,19 +164,18 @@ FAB_INLINE void launch(const visit_t *v, uint32_t o, uint32_t lane, uint32_t blo
 }
 
 /* Takes the packet whose turn it is out of its queue and sends it. */
-FAB_INLINE void send_queued(const visit_t *v, uint32_t o, uint32_t lane, uint32_t input, uint32_t blocks,
-                            int64_t now_ps, const kind_t kind)
+FAB_INLINE void send_queued(const visit_t *v, uint32_t o, uint32_t lane, uint32_t input, uint32_t size, int64_t now_ps,
+                            const kind_t kind)
 {
     fab_voq_switch_t *self = v->self;
     fab_voq_output_t *output = &self->outputs[o];
-    fab_voq_t *queue = queue_of(self, o, lane, input, kind);
+    fab_voq_t *queue = queue_of(self, output, lane, input, kind);
     const uint32_t at = queue->head;
     fab_packet_t *packet = &self->pool[at];
-    const uint32_t behind = packet->delta_ps >> FAB_VOQ_LANE_BITS;
     const uint32_t in_lane = kind == ONE_LANE ? 0 : packet->delta_ps & ((1u << FAB_VOQ_LANE_BITS) - 1);
-    queue->head = behind;
+    queue->head = packet->delta_ps >> FAB_VOQ_LANE_BITS;
     if (at == queue->tail) {
-        uint64_t *waiting = waiting_of(self, o, lane, kind);
+        uint64_t *waiting = waiting_of(self, output, lane, kind);
         waiting[kind == GENERAL ? input / 64 : 0] &= ~(UINT64_C(1) << input % 64);
         bool any = false;
         for (uint32_t w = 0; w < (kind == GENERAL ? self->words : 1); w++)
@@ -176,11 +184,11 @@ FAB_INLINE void send_queued(const visit_t *v, uint32_t o, uint32_t lane, uint32_
             output->lanes &= (uint8_t)~(1u << lane);
     }
     output->queued_bytes[lane] -= packet->bytes;
-    self->in_blocks[kind == ONE_LANE ? input : input * self->lane_count + in_lane] -= blocks;
-    launch(v, o, lane, blocks, input, in_lane, packet, now_ps, kind);
+    *in_bytes_of(self, input, in_lane, kind) -= size;
+    launch(v, o, lane, size, input, in_lane, packet, now_ps, kind);
     packet->delta_ps = self->free << FAB_VOQ_LANE_BITS;
     self->free = at;
-    self->wake_ps[o] = output->lanes ? v->links[output->link].busy_ps : FAB_NEVER;
+    self->wake_ps[o] = output->lanes ? output->link->busy_ps : FAB_NEVER;
 }
 
 /* An output's turn: its link is free and packets wait. */
@@ -188,48 +196,54 @@ FAB_INLINE void take_turn(const visit_t *v, uint32_t o, int64_t now_ps, const ki
 {
     const fab_voq_switch_t *self = v->self;
     fab_voq_output_t *output = &self->outputs[o];
-    fab_credit_t *credit = &v->credits[output->link];
-    if (kind == GENERAL && v->links[output->link].busy_ps > now_ps) { /* the link is dark */
-        self->wake_ps[o] = v->links[output->link].busy_ps;
+    fab_credit_t *credit = output->credit;
+    if (kind == GENERAL && output->link->busy_ps > now_ps) { /* the link is dark */
+        self->wake_ps[o] = output->link->busy_ps;
         return;
     }
-    uint32_t input[FAB_LANES_MAX], blocks[FAB_LANES_MAX], ready = 0, lane = 0;
-    uint16_t bytes[FAB_LANES_MAX] = {0};
+    uint32_t input[FAB_LANES_MAX], sizes[FAB_LANES_MAX], ready = 0, lane = 0;
+    uint16_t bytes[FAB_LANES_MAX];
     if (kind == ONE_LANE) {
-        blocks[0] = fab_credit_blocks(credit, candidate(self, o, 0, &input[0], kind)->bytes);
-        ready = fab_credit_available(credit, 0, blocks[0], now_ps);
+        sizes[0] = fab_credit_size(credit, candidate(self, output, 0, &input[0], kind)->bytes);
+        ready = fab_credit_available(credit, 0, sizes[0], now_ps);
     } else {
-        for (uint32_t lanes = output->lanes; lanes; lanes &= lanes - 1) {
-            const uint32_t c = (uint32_t)__builtin_ctz(lanes);
-            bytes[c] = candidate(self, o, c, &input[c], kind)->bytes;
-            blocks[c] = fab_credit_blocks(credit, bytes[c]);
-            ready |= (uint32_t)fab_credit_available(credit, c, blocks[c], now_ps) << c;
+        /* Without a high list the first lane that is ready is the one: most often the first that is asked. */
+        const bool one_list = !v->config->lanes.high;
+        const uint32_t first = one_list ? fab_lanes_first(&output->turns) : 0;
+        uint32_t lanes =
+            (output->lanes | (uint32_t)output->lanes << FAB_LANES_MAX) >> first & ((1u << FAB_LANES_MAX) - 1);
+        for (; lanes && !(one_list && ready); lanes &= lanes - 1) {
+            lane = (first + (uint32_t)__builtin_ctz(lanes)) % FAB_LANES_MAX;
+            bytes[lane] = candidate(self, output, lane, &input[lane], kind)->bytes;
+            sizes[lane] = fab_credit_size(credit, bytes[lane]);
+            ready |= (uint32_t)fab_credit_available(credit, lane, sizes[lane], now_ps) << lane;
         }
+        if (ready && one_list)
+            fab_lanes_charge(&v->config->lanes, &output->turns, 0, lane, bytes[lane]);
+        else if (ready)
+            lane = fab_lanes_pick(&v->config->lanes, &output->turns, ready, bytes);
     }
-    if (FAB_UNLIKELY(!ready)) {
-        block(v, o, now_ps);
-        return;
-    }
-    if (kind != ONE_LANE)
-        lane = fab_lanes_pick(&v->config->lanes, &output->turns, ready, bytes);
-    send_queued(v, o, lane, input[lane], blocks[lane], now_ps, kind);
+    if (FAB_UNLIKELY(!ready))
+        block(v, o, sizes, now_ps);
+    else
+        send_queued(v, o, lane, input[lane], sizes[lane], now_ps, kind);
 }
 
-/* ---- arriving ------------------------------------------------------------------------------------ */
+/* ---- joining a queue ----------------------------------------------------------------------------- */
 
 /* Whether a packet that joins a long queue is marked (forward explicit congestion notification). */
 static FAB_NOINLINE bool is_marked(const visit_t *v, uint32_t o, uint32_t lane, const fab_packet_t *packet,
                                    int64_t now_ps)
 {
     fab_voq_output_t *output = &v->self->outputs[o];
-    fab_credit_t *credit = &v->credits[output->link];
     const fab_switch_config_t *config = v->config;
-    const uint32_t blocks = fab_credit_blocks(credit, packet->bytes);
-    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) || blocks < config->fecn_packet_blocks)
+    const uint32_t size = fab_credit_size(output->credit, packet->bytes);
+    if (packet->psn_flags & (FAB_FLAG_CONTROL | FAB_FLAG_CE) ||
+        size < config->fecn_packet_blocks * config->link.credit_block_bytes)
         return false;
-    if (!config->fecn_victim_mask && !fab_credit_available(credit, lane, blocks, now_ps))
+    if (!config->fecn_victim_mask && !fab_credit_available(output->credit, lane, size, now_ps))
         return false;
-    fab_port_t *port = &v->fabric->ports[output->link];
+    fab_port_t *port = &v->fabric->ports[output->link_at];
     const uint64_t draw = fab_keyed_draw(v->fabric->seed, FAB_KEY_MARK, port->name, output->markable++) >> 32;
     if (draw * (uint64_t)(config->fecn_marking_rate + 1) >> 32)
         return false;
@@ -251,17 +265,19 @@ FAB_INLINE void join(const visit_t *v, uint32_t o, uint32_t lane, uint32_t input
     *slot = *packet;
     slot->delta_ps = in_lane;
     const int64_t queued_bytes = output->queued_bytes[lane];
-    if (FAB_UNLIKELY(queued_bytes > output->mark_bytes) && is_marked(v, o, lane, packet, now_ps))
-        slot->psn_flags |= FAB_FLAG_CE;
-    if (FAB_UNLIKELY(queued_bytes > output->most_bytes)) {
-        output->most_bytes = queued_bytes;
-        v->fabric->ports[output->link].max_backlog_ps =
-            fab_wire_ps(queued_bytes, v->links[output->link].ps_per_byte_q16);
+    if (FAB_UNLIKELY(queued_bytes > output->watch_bytes)) {
+        if (queued_bytes > output->mark_bytes && is_marked(v, o, lane, packet, now_ps))
+            slot->psn_flags |= FAB_FLAG_CE;
+        if (queued_bytes > output->most_bytes) {
+            output->most_bytes = queued_bytes;
+            output->watch_bytes = fab_min_i64(queued_bytes, output->mark_bytes);
+            v->fabric->ports[output->link_at].max_backlog_ps = fab_wire_ps(queued_bytes, output->link->ps_per_byte_q16);
+        }
     }
     output->queued_bytes[lane] = queued_bytes + packet->bytes;
     output->lanes |= (uint8_t)(1u << lane);
-    fab_voq_t *queue = queue_of(self, o, lane, input, kind);
-    uint64_t *waiting = waiting_of(self, o, lane, kind);
+    fab_voq_t *queue = queue_of(self, output, lane, input, kind);
+    uint64_t *waiting = waiting_of(self, output, lane, kind);
     const uint64_t bit = UINT64_C(1) << input % 64;
     if (kind == GENERAL)
         waiting += input / 64;
@@ -276,51 +292,59 @@ FAB_INLINE void join(const visit_t *v, uint32_t o, uint32_t lane, uint32_t input
 }
 
 /* Counts a packet in the buffer of its input: what the credits allow always fits. */
-FAB_INLINE void occupy(const visit_t *v, uint32_t input, uint32_t in_lane, uint32_t bytes, const kind_t kind)
+FAB_INLINE void occupy(const visit_t *v, uint32_t input, uint32_t in_lane, uint32_t size, const kind_t kind)
 {
-    const fab_credit_t *credit = &v->credits[v->first_link + input];
-    uint32_t *blocks = &v->self->in_blocks[kind == ONE_LANE ? input : input * v->self->lane_count + in_lane];
-    *blocks += fab_credit_blocks(credit, bytes);
-    if (FAB_UNLIKELY(*blocks > credit->buffer_blocks))
+    uint32_t *bytes = in_bytes_of(v->self, input, in_lane, kind);
+    *bytes += size;
+    if (FAB_UNLIKELY(*bytes > v->in_credits[input].buffer_bytes))
         v->worker->error = FAB_E_INTERNAL;
+}
+
+/* The turn of an output that only this lane wants. */
+FAB_INLINE void count_turn(const fab_lanes_t *lanes, fab_lane_turns_t *turns, uint32_t lane, uint16_t bytes)
+{
+    if (!lanes->high) {
+        fab_lanes_charge(lanes, turns, 0, lane, bytes);
+        return;
+    }
+    uint16_t all[FAB_LANES_MAX];
+    all[lane] = bytes;
+    fab_lanes_pick(lanes, turns, 1u << lane, all);
 }
 
 /* The slow case: an output that is free but short of credits looks again. */
 static FAB_NOINLINE void try_again(const visit_t *v, uint32_t o, int64_t now_ps) { take_turn(v, o, now_ps, GENERAL); }
 
 /* A packet is ready for its output: sends it at once, or queues it. */
-FAB_INLINE void forward(const visit_t *v, const uint32_t levels, uint32_t o, uint32_t input, uint32_t in_lane,
-                        const fab_packet_t *packet, int64_t now_ps, const kind_t kind)
+FAB_INLINE void forward(const visit_t *v, const uint32_t levels, uint32_t o, uint32_t lane, uint32_t input,
+                        uint32_t in_lane, const fab_packet_t *packet, int64_t now_ps, const kind_t kind)
 {
     fab_voq_switch_t *self = v->self;
     fab_voq_output_t *output = &self->outputs[o];
-    const fab_link_t *link = &v->links[output->link];
-    fab_credit_t *credit = &v->credits[output->link];
-    const uint32_t lane = in_lane;
-    const bool first = !output->lanes, idle = link->busy_ps <= now_ps;
-    if (first && idle) {
-        const uint32_t blocks = fab_credit_blocks(credit, packet->bytes);
-        if (FAB_LIKELY(fab_credit_available(credit, lane, blocks, now_ps))) {
-            uint16_t bytes[FAB_LANES_MAX] = {0};
-            bytes[lane] = packet->bytes;
-            if (kind != ONE_LANE)
-                fab_lanes_pick(&v->config->lanes, &output->turns, 1u << lane, bytes);
-            launch(v, o, lane, blocks, input, in_lane, packet, now_ps, kind);
-            return;
-        }
-    }
-    occupy(v, input, in_lane, packet->bytes, kind);
-    join(v, o, lane, input, in_lane, packet, now_ps, kind);
-    if (FAB_UNLIKELY(idle))
-        try_again(v, o, now_ps);
-    else if (first)
-        self->wake_ps[o] = link->busy_ps;
-    else
+    fab_credit_t *credit = output->credit;
+    const uint32_t size = fab_credit_size(credit, packet->bytes);
+    const int64_t busy_ps = output->link->busy_ps;
+    const bool first = !output->lanes;
+    if (first && busy_ps <= now_ps && FAB_LIKELY(fab_credit_available(credit, lane, size, now_ps))) {
+        if (kind != ONE_LANE)
+            count_turn(&v->config->lanes, &output->turns, lane, packet->bytes);
+        launch(v, o, lane, size, input, in_lane, packet, now_ps, kind);
         return;
-    set_leaf(v, levels, o, self->wake_ps[o]);
+    }
+    occupy(v, input, in_lane, size, kind);
+    join(v, o, lane, input, in_lane, packet, now_ps, kind);
+    if (FAB_UNLIKELY(busy_ps <= now_ps)) {
+        try_again(v, o, now_ps);
+        set_leaf(v, levels, o, self->wake_ps[o]);
+    } else if (first) {
+        self->wake_ps[o] = busy_ps;
+        advance_leaf(v, levels, o, busy_ps);
+    }
 }
 
-/* Puts a packet behind others of its input, where inputs are first in, first out; true: it is the first. */
+/* ---- inputs that are first in, first out --------------------------------------------------------- */
+
+/* Puts a packet behind others of its input; true: it is the first, and offered to its output. */
 static bool enters_line(const visit_t *v, uint32_t o, uint32_t input, uint32_t in_lane, const fab_packet_t *packet)
 {
     fab_voq_switch_t *self = v->self;
@@ -329,7 +353,7 @@ static bool enters_line(const visit_t *v, uint32_t o, uint32_t input, uint32_t i
         in->busy = true;
         return true;
     }
-    occupy(v, input, in_lane, packet->bytes, GENERAL);
+    occupy(v, input, in_lane, fab_credit_size(&v->in_credits[input], packet->bytes), GENERAL);
     if (self->free == FAB_VOQ_NONE && !fab_voq_grow(self, v->worker))
         return false;
     const uint32_t at = self->free;
@@ -366,26 +390,72 @@ static FAB_NOINLINE void release_inputs(const visit_t *v, int64_t now_ps)
         in->line.head = packet.delta_ps >> FAB_VOQ_LANE_BITS;
         self->pool[at].delta_ps = self->free << FAB_VOQ_LANE_BITS;
         self->free = at;
-        join(v, o, i % self->lane_count, i / self->lane_count, i % self->lane_count, &packet, now_ps, GENERAL);
-        self->wake_ps[o] = fab_max_i64(now_ps, v->links[self->outputs[o].link].busy_ps);
+        join(v, o, fab_packet_class(packet), i / self->lane_count, i % self->lane_count, &packet, now_ps, GENERAL);
+        self->wake_ps[o] = fab_max_i64(now_ps, self->outputs[o].link->busy_ps);
         set_leaf(v, self->levels, o, self->wake_ps[o]);
     }
 }
 
-/* How much longer a packet must be held whose output is faster than its input. */
-static int64_t hold_ps(const visit_t *v, uint32_t in_link, uint32_t o, const fab_packet_t *packet)
+/* ---- arriving ------------------------------------------------------------------------------------ */
+
+/* Of the ports that a packet may take the one with the shortest queue in time, those that have credits for it first; of
+ * equals the next one round from where the hash points. */
+static FAB_NOINLINE uint32_t least_loaded(const visit_t *v, const fab_packet_t *packet, int64_t now_ps)
 {
-    return fab_link_wire_ps(&v->links[in_link], packet->bytes) -
-           fab_link_wire_ps(&v->links[v->self->outputs[o].link], packet->bytes);
+    const fab_candidates_t candidates = fab_route_candidates(v->route, v->rule, packet->dst);
+    const uint32_t lane = fab_packet_class(*packet);
+    uint32_t best = FAB_NONE, i = fab_candidates_hashed(candidates, v->rule, packet->entropy);
+    int64_t least_ps = INT64_MAX;
+    for (uint32_t n = 0; n < candidates.count; n++, i = i + 1 < candidates.count ? i + 1 : 0) {
+        const uint32_t port = fab_candidates_port(candidates, i);
+        const fab_voq_output_t *output = &v->self->outputs[port];
+        int64_t queued_bytes = 0;
+        for (uint32_t c = 0; c < v->self->lane_count; c++)
+            queued_bytes += output->queued_bytes[c];
+        int64_t load_ps =
+            fab_max_i64(output->link->busy_ps - now_ps, 0) + fab_wire_ps(queued_bytes, output->link->ps_per_byte_q16);
+        if (!fab_credit_available(output->credit, lane, fab_credit_size(output->credit, packet->bytes), now_ps))
+            load_ps += FAB_NEVER;
+        if (load_ps < least_ps) {
+            least_ps = load_ps;
+            best = port;
+        }
+    }
+    return best;
+}
+
+FAB_INLINE uint32_t choose_output(const visit_t *v, const fab_packet_t *packet, int64_t now_ps, const kind_t kind)
+{
+    return kind == GENERAL && v->route->adaptive ? least_loaded(v, packet, now_ps)
+                                                 : fab_route_port(v->route, v->rule, packet->dst, packet->entropy);
 }
 
 /* Forgets a packet that was lost on its link, or that no route leads on: its room is free when its last bit has come. */
-static FAB_NOINLINE void discard(const visit_t *v, uint32_t l, const fab_packet_t *packet, int64_t now_ps)
+static FAB_NOINLINE void discard(const visit_t *v, uint32_t input, const fab_packet_t *packet, int64_t now_ps)
 {
-    fab_credit_t *credit = &v->credits[l];
+    const fab_link_t *link = &v->fabric->links[v->first_link + input];
+    fab_credit_t *credit = &v->in_credits[input];
     fab_credit_return(credit, v->worker, v->fabric->net, fab_packet_class(*packet),
-                      fab_credit_blocks(credit, packet->bytes), now_ps + fab_link_wire_ps(&v->links[l], packet->bytes),
-                      now_ps);
+                      fab_credit_size(credit, packet->bytes), now_ps + fab_link_wire_ps(link, packet->bytes), now_ps);
+}
+
+/* Where some output is faster than some input: whether the packet at the head of an input, which has come now, must be
+ * held for its output, and until when. */
+static FAB_NOINLINE bool hold(const visit_t *v, uint32_t input, int64_t now_ps)
+{
+    fab_voq_switch_t *self = v->self;
+    const fab_link_t *link = &v->fabric->links[v->first_link + input];
+    const fab_packet_t *packet = &link->ring[link->head & link->mask];
+    const uint32_t o = choose_output(v, packet, now_ps, GENERAL);
+    self->held_for[input] = o;
+    if (o == FAB_NONE)
+        return false;
+    const int64_t more_ps =
+        fab_link_wire_ps(link, packet->bytes) - fab_link_wire_ps(self->outputs[o].link, packet->bytes);
+    if (more_ps <= 0)
+        return false;
+    self->held_ps[input] = now_ps + more_ps;
+    return true;
 }
 
 /* The head of an input: its first bit came in, or it has been held long enough. Returns how many packets it took. */
@@ -393,61 +463,63 @@ FAB_INLINE int64_t arrive(const visit_t *v, const uint32_t levels, uint32_t inpu
 {
     fab_voq_switch_t *self = v->self;
     const uint32_t l = v->first_link + input, leaf = (1u << (levels - 1)) + input;
-    const bool was_held = kind == GENERAL && self->held_ps && self->held_ps[input] != FAB_NEVER;
-    const fab_link_t *link = &v->links[l];
-    const fab_packet_t *packet = &link->ring[link->head & link->mask];
+    const bool may_hold = kind == GENERAL && self->held_ps;
+    const bool was_held = may_hold && self->held_ps[input] != FAB_NEVER;
     bool lost = false;
-    if (!was_held && FAB_UNLIKELY(v->worker->record))
-        lost = !fab_link_record(v->worker, v->fabric, l, now_ps, *packet);
-    uint32_t o;
-    if (was_held) {
-        o = self->held_for[input];
-        self->held_ps[input] = FAB_NEVER;
-    } else {
-        o = fab_route_port(v->route, v->rule, packet->dst, packet->entropy);
-        if (kind == GENERAL && (lost || o == FAB_NONE)) { /* faults need the general code */
-            v->fabric->ports[self->outputs[input].link].drops += !lost;
-            set_leaf(v, levels, leaf, fab_link_pop(v->fabric, l, now_ps, &packet));
-            discard(v, l, packet, now_ps);
-            return 1;
-        }
-        const int64_t more_ps = kind == GENERAL && self->held_ps ? hold_ps(v, l, o, packet) : 0;
-        if (more_ps > 0) {
-            self->held_ps[input] = now_ps + more_ps;
-            self->held_for[input] = (uint16_t)o;
-            set_leaf(v, levels, leaf, now_ps + more_ps);
-            return 0;
-        }
+    if (FAB_UNLIKELY(v->worker->record) && !was_held) {
+        const fab_link_t *link = &v->fabric->links[l];
+        lost = !fab_link_record(v->worker, v->fabric, l, now_ps, link->ring[link->head & link->mask]);
     }
+    if (may_hold && !was_held && !lost && hold(v, input, now_ps)) {
+        set_leaf(v, levels, leaf, self->held_ps[input]);
+        return 0;
+    }
+    if (was_held)
+        self->held_ps[input] = FAB_NEVER;
+    const fab_packet_t *packet;
     set_leaf(v, levels, leaf, fab_link_pop(v->fabric, l, kind == GENERAL ? v->fabric->heads[l] : now_ps, &packet));
+    const uint32_t o = lost ? FAB_NONE : may_hold ? self->held_for[input] : choose_output(v, packet, now_ps, kind);
+    if (kind == GENERAL && o == FAB_NONE) { /* where there are faults; a packet that was lost is counted already */
+        v->fabric->ports[self->outputs[input].link_at].drops += !lost;
+        discard(v, input, packet, now_ps);
+        return 1;
+    }
     const uint32_t in_lane = kind == ONE_LANE ? 0 : fab_packet_class(*packet);
+    uint32_t lane = in_lane;
+    fab_packet_t changed;
+    if (kind == GENERAL && v->route->changes_class) {
+        lane = fab_route_next_class(v->route, v->rule, input, o, in_lane, packet->entropy);
+        changed = *packet;
+        changed.psn_flags = (packet->psn_flags & ~(3u << FAB_CLASS_SHIFT)) | lane << FAB_CLASS_SHIFT;
+        packet = &changed;
+    }
     if (kind != GENERAL || !self->inputs || enters_line(v, o, input, in_lane, packet))
-        forward(v, levels, o, input, in_lane, packet, now_ps, kind);
+        forward(v, levels, o, lane, input, in_lane, packet, now_ps, kind);
     return 1;
 }
 
 /* ---- the switch's turn --------------------------------------------------------------------------- */
 
-FAB_INLINE int64_t arrival_ps(const visit_t *v, uint32_t input)
+FAB_INLINE int64_t arrival_ps(const visit_t *v, uint32_t input, bool may_hold)
 {
     const fab_voq_switch_t *self = v->self;
-    const int64_t head_ps = v->fabric->heads[v->first_link + input];
-    return FAB_UNLIKELY(self->held_ps != NULL) && self->held_ps[input] != FAB_NEVER ? self->held_ps[input] : head_ps;
+    return may_hold && self->held_ps[input] != FAB_NEVER ? self->held_ps[input]
+                                                         : v->fabric->heads[v->first_link + input];
 }
 
-static void plant_tree(const visit_t *v)
+FAB_INLINE void plant_tree(const visit_t *v, const uint32_t levels, const bool may_hold)
 {
     fab_voq_switch_t *self = v->self;
-    const uint32_t leaves = 1u << self->levels, half = leaves / 2, ports = self->port_count;
     for (uint32_t w = 0; w < self->words; w++)
         for (uint64_t set = self->blocked[w]; set; set &= set - 1) {
             const uint32_t o = w * 64 + (uint32_t)__builtin_ctzll(set);
-            self->wake_ps[o] = fab_max_i64(unblocked_ps(v, o), v->links[self->outputs[o].link].busy_ps);
+            self->wake_ps[o] = fab_max_i64(unblocked_ps(self, &self->outputs[o]), self->outputs[o].link->busy_ps);
         }
     uint64_t *tree = v->tree;
+    const uint32_t leaves = 1u << levels, half = leaves / 2, ports = self->port_count;
     for (uint32_t p = 0; p < ports; p++) {
         tree[leaves + p] = key_of(v, self->wake_ps[p], p);
-        tree[leaves + half + p] = key_of(v, arrival_ps(v, p), half + p);
+        tree[leaves + half + p] = key_of(v, arrival_ps(v, p, may_hold), half + p);
     }
     for (uint32_t p = ports; p < half; p++)
         tree[leaves + p] = tree[leaves + half + p] = NOTHING;
@@ -455,20 +527,26 @@ static void plant_tree(const visit_t *v)
         tree[i] = tree[2 * i] < tree[2 * i + 1] ? tree[2 * i] : tree[2 * i + 1];
 }
 
-FAB_INLINE void handle_all(const visit_t *v, const uint32_t levels, const kind_t kind)
+/* All events before until_ps; returns when the next one is. */
+FAB_INLINE int64_t handle_all(const visit_t *v, const uint32_t levels, const kind_t kind)
 {
     fab_voq_switch_t *self = v->self;
+    const bool may_hold = kind == GENERAL && self->held_ps;
     const uint32_t half = 1u << (levels - 1);
     int64_t hops = 0;
+    plant_tree(v, levels, may_hold);
     for (;;) {
         const uint64_t key = v->tree[1];
-        const int64_t now_ps = key == NOTHING ? v->until_ps - 1 : v->base_ps + (int64_t)(key >> LEAF_BITS);
-        if (kind == GENERAL && self->release_ps <= now_ps) {
-            release_inputs(v, self->release_ps);
-            continue;
+        if (kind == GENERAL) {
+            const int64_t next_ps = key == NOTHING ? v->until_ps - 1 : v->base_ps + (int64_t)(key >> LEAF_BITS);
+            if (self->release_ps <= next_ps) {
+                release_inputs(v, self->release_ps);
+                continue;
+            }
         }
         if (key == NOTHING)
             break;
+        const int64_t now_ps = v->base_ps + (int64_t)(key >> LEAF_BITS);
         const uint32_t leaf = (uint32_t)key & ((1u << LEAF_BITS) - 1);
         if (leaf < half) {
             take_turn(v, leaf, now_ps, kind);
@@ -478,17 +556,21 @@ FAB_INLINE void handle_all(const visit_t *v, const uint32_t levels, const kind_t
         }
     }
     v->worker->hops += hops;
+    int64_t next_ps = kind == GENERAL ? self->release_ps : FAB_NEVER;
+    for (uint32_t p = 0; p < self->port_count; p++)
+        next_ps = fab_min_i64(next_ps, fab_min_i64(self->wake_ps[p], arrival_ps(v, p, may_hold)));
+    return next_ps;
 }
 
-FAB_INLINE void handle_kind(const visit_t *v, const kind_t kind)
+FAB_INLINE int64_t handle_kind(const visit_t *v, const kind_t kind)
 {
     switch (v->self->levels) {
-    case 3: handle_all(v, 3, kind); break;
-    case 4: handle_all(v, 4, kind); break;
-    case 5: handle_all(v, 5, kind); break;
-    case 6: handle_all(v, 6, kind); break;
-    case 7: handle_all(v, 7, kind); break;
-    default: handle_all(v, v->self->levels, kind); break;
+    case 3: return handle_all(v, 3, kind);
+    case 4: return handle_all(v, 4, kind);
+    case 5: return handle_all(v, 5, kind);
+    case 6: return handle_all(v, 6, kind);
+    case 7: return handle_all(v, 7, kind);
+    default: return handle_all(v, v->self->levels, kind);
     }
 }
 
@@ -504,22 +586,13 @@ int64_t fab_voq_visit(const fab_switches_t *switches, const fab_fabric_t *fabric
         .rule = &switches->route->rules[node->index],
         .worker = worker,
         .self = self,
-        .links = fabric->links,
-        .credits = fabric->credits,
+        .in_credits = &fabric->credits[node->first_link],
         .tree = worker->tree,
         .first_link = node->first_link,
         .base_ps = base_ps,
         .until_ps = until_ps,
     };
-    plant_tree(&v);
-    if (self->words > 1 || self->held_ps || self->inputs)
-        handle_all(&v, self->levels, GENERAL);
-    else if (self->lane_count == 1)
-        handle_kind(&v, ONE_LANE);
-    else
-        handle_kind(&v, LANES);
-    int64_t next_ps = self->release_ps;
-    for (uint32_t p = 0; p < self->port_count; p++)
-        next_ps = fab_min_i64(next_ps, fab_min_i64(self->wake_ps[p], arrival_ps(&v, p)));
-    return next_ps;
+    if (self->words > 1 || self->held_ps || self->inputs || v.route->adaptive || v.route->changes_class)
+        return handle_all(&v, self->levels, GENERAL);
+    return self->lane_count == 1 ? handle_kind(&v, ONE_LANE) : handle_kind(&v, LANES);
 }

@@ -13,15 +13,22 @@ typedef struct {
 
 /* An output port. */
 typedef struct {
-    uint32_t link;
+    fab_link_t *link;
+    fab_credit_t *credit;
+    uint64_t *waiting; /* [lane][word] bit set of inputs with packets */
+    fab_voq_t *queues; /* [lane][input] */
+    uint32_t link_at;
     uint8_t lanes;                      /* bit set of those with packets */
     bool blocked;                       /* the link is free and packets wait, but none has credits */
     uint16_t next_input[FAB_LANES_MAX]; /* where the round robin goes on */
+    int64_t watch_bytes;                /* a queue above this is worth a look: the lesser of the next two */
     int64_t mark_bytes;                 /* a queue above this may be marked */
     int64_t most_bytes;                 /* longest queue so far */
     int64_t queued_bytes[FAB_LANES_MAX];
     fab_lane_turns_t turns;
-    uint32_t markable; /* packets that could be marked so far: numbers the draws */
+    uint32_t
+        short_bytes[FAB_LANES_MAX]; /* blocked: credits that the next packet of each lane takes; 0: there is none */
+    uint32_t markable;              /* packets that could be marked so far: numbers the draws */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_voq_output_t;
 
 /* What a lane of an input has beside its virtual output queues, where inputs are first in, first out. */
@@ -37,16 +44,16 @@ struct fab_voq_switch {
     uint32_t levels;           /* of the tree of events: outputs are the first half of its leaves, inputs the second */
     int64_t *wake_ps;          /* [output] its next turn; FAB_NEVER */
     fab_voq_output_t *outputs; /* [output] */
-    uint64_t *waiting;         /* [output][lane][word] bit set of inputs with packets */
+    uint64_t *waiting;         /* [output][lane][word] backs theirs */
     uint64_t *blocked;         /* [word] bit set of outputs */
-    fab_voq_t *queues;         /* [output][lane][input] */
-    uint32_t *in_blocks;       /* [input][lane] that lie in the queues */
+    fab_voq_t *queues;         /* [output][lane][input] backs theirs */
+    uint32_t *in_bytes;        /* [input][lane] credits of what lies in the queues */
     /* Packets in queues. delta_ps holds the index of the one behind and the lane it came in. */
     fab_packet_t *pool;
     uint32_t pool_capacity, free;
     /* Where some output is faster than some input: packets that must not be sent on yet. */
     int64_t *held_ps;   /* [input] when it may join its queue; FAB_NEVER: none is held. NULL: no output is faster */
-    uint16_t *held_for; /* [input] output */
+    uint32_t *held_for; /* [input] output */
     fab_voq_input_t *inputs; /* [input][lane] where inputs are first in, first out; else NULL */
     uint16_t *pool_output;   /* beside the pool, with `inputs` */
     int64_t release_ps;      /* the least of theirs */

@@ -106,7 +106,7 @@ static bool init_switch(fab_switches_t *switches, fab_voq_switch_t *self, const 
     self->port_count = node->port_count;
     self->lane_count = config->lanes.count;
     self->words = (uint32_t)words;
-    for (self->levels = 1; ports << 1 > (size_t)1 << self->levels;)
+    for (self->levels = 1; 2 * ports > (size_t)1 << self->levels;)
         self->levels++;
     self->free = FAB_VOQ_NONE;
     self->release_ps = FAB_NEVER;
@@ -115,18 +115,23 @@ static bool init_switch(fab_switches_t *switches, fab_voq_switch_t *self, const 
     self->waiting = take(switches, ports * lanes * words, sizeof *self->waiting);
     self->blocked = take(switches, words, sizeof *self->blocked);
     self->queues = take(switches, ports * lanes * ports, sizeof *self->queues);
-    self->in_blocks = take(switches, ports * lanes, sizeof *self->in_blocks);
-    if (!self->wake_ps || !self->outputs || !self->waiting || !self->blocked || !self->queues || !self->in_blocks)
+    self->in_bytes = take(switches, ports * lanes, sizeof *self->in_bytes);
+    if (!self->wake_ps || !self->outputs || !self->waiting || !self->blocked || !self->queues || !self->in_bytes)
         return false;
     for (uint32_t p = 0; p < ports; p++) {
         const uint32_t in_link = node->first_link + p;
         const int64_t buffer_bytes =
             fab_credit_buffer_bytes(&config->link, fabric->net, in_link, config->wire_max_bytes);
         self->wake_ps[p] = FAB_NEVER;
-        self->outputs[p].link = fabric->net->out_link[in_link];
-        self->outputs[p].mark_bytes = config->fecn_threshold
-                                          ? buffer_bytes * (THRESHOLD_STEPS - config->fecn_threshold) / THRESHOLD_STEPS
-                                          : FAB_NEVER;
+        fab_voq_output_t *output = &self->outputs[p];
+        output->link_at = fabric->net->out_link[in_link];
+        output->link = &fabric->links[output->link_at];
+        output->credit = &fabric->credits[output->link_at];
+        output->waiting = &self->waiting[p * lanes * words];
+        output->queues = &self->queues[p * lanes * ports];
+        output->mark_bytes = config->fecn_threshold
+                                 ? buffer_bytes * (THRESHOLD_STEPS - config->fecn_threshold) / THRESHOLD_STEPS
+                                 : FAB_NEVER;
     }
     if (fabric->faults || has_faster_output(fabric->net, node)) { /* rates may change */
         self->held_ps = take(switches, ports, sizeof *self->held_ps);
@@ -177,7 +182,7 @@ static void end(fab_switches_t *switches)
         free(self->waiting);
         free(self->blocked);
         free(self->queues);
-        free(self->in_blocks);
+        free(self->in_bytes);
         free(self->held_ps);
         free(self->held_for);
         free(self->inputs);
@@ -197,9 +202,9 @@ static void check_end(const fab_switches_t *switches, const fab_fabric_t *fabric
         fab_credit_t *credit = &fabric->credits[l];
         fab_credit_collect(credit, FAB_NEVER);
         for (uint32_t lane = 0; lane < switches->config->lanes.count; lane++)
-            if (credit->blocks[lane] != credit->buffer_blocks)
-                fab_problems_add(problems, "link %u: lane %u has %u of %u credits", net->link_name[l], lane,
-                                 credit->blocks[lane], credit->buffer_blocks);
+            if (credit->bytes[lane] != credit->buffer_bytes)
+                fab_problems_add(problems, "link %u: lane %u has credits for %u of %u bytes", net->link_name[l], lane,
+                                 credit->bytes[lane], credit->buffer_bytes);
     }
     for (uint32_t i = 0; i < switches->count; i++) {
         const fab_voq_switch_t *self = switches->voq_switches[i];

@@ -32,9 +32,6 @@ FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, 
                      const bool measures)
 {
     worker->packets++;
-    if (FAB_UNLIKELY(self->config->credit))
-        fab_credit_take(&self->fabric->credits[out], fab_packet_class(packet),
-                        fab_credit_blocks(&self->fabric->credits[out], packet.bytes));
     if (!self->ordered) {
         fab_link_push(worker, self->fabric, out, &packet, 0, now_ps, false);
         if (measures && self->config->telemetry)
@@ -101,10 +98,9 @@ FAB_INLINE int64_t next_bytes(const fab_transport_t *self, fab_tx_t *tx)
     return fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
 }
 
-/* Builds the next packet of a connection and moves its state on. */
-FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx)
+/* Builds the next packet of a connection, of `wire` bytes, and moves its state on. */
+FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx, int64_t wire)
 {
-    const int64_t wire = next_bytes(self, tx);
     const bool last = tx->next_psn + 1 == tx->current.end_psn;
     const fab_packet_t packet = {
         .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
@@ -147,14 +143,14 @@ static void turn_forth(fab_tx_t *tx, turned_t before)
 static fab_packet_t next_again(fab_transport_t *self, fab_tx_t *tx)
 {
     const turned_t before = turn_back(self, tx);
-    const fab_packet_t packet = next_packet(self, tx);
+    const fab_packet_t packet = next_packet(self, tx, next_bytes(self, tx));
     turn_forth(tx, before);
     return packet;
 }
 
-static int64_t next_bytes_of_any(const fab_transport_t *self, fab_tx_t *tx)
+FAB_INLINE int64_t next_bytes_of_any(const fab_transport_t *self, fab_tx_t *tx)
 {
-    if (!self->measures || !fab_feedback_pending(self, tx))
+    if (FAB_LIKELY(!self->measures || !fab_feedback_pending(self, tx)))
         return next_bytes(self, tx);
     const turned_t before = turn_back(self, tx);
     const int64_t bytes = next_bytes(self, tx);
@@ -236,23 +232,16 @@ FAB_INLINE void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t
         host->wake_ps = fab_min_i64(host->wake_ps, free_ps);
 }
 
-/* Sends a packet of a connection that is taken out of line, and puts it in line again. */
-FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps,
-                        const bool measures)
+/* A connection has sent a packet: paces it, watches over it, and puts it in line again. */
+FAB_INLINE void has_sent(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, fab_tx_t *tx, uint32_t qpn,
+                         uint32_t bytes, bool again, int64_t now_ps, const bool measures)
 {
-    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    tx->in_line = false;
-    if (FAB_UNLIKELY(!may_send(self, tx, measures)))
-        return;
-    const bool again = measures && fab_feedback_pending(self, tx);
-    const fab_packet_t packet = again ? next_again(self, tx) : next_packet(self, tx);
-    emit(self, worker, host->out_link, packet, now_ps, measures);
-    const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, packet.bytes, now_ps);
+    const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, bytes, now_ps);
     if (again)
         fab_feedback_sent_again(self, tx);
     else if (measures)
-        fab_feedback_sent(self, worker, tx, tx->next_psn - 1, packet.bytes, now_ps);
-    tx->next_send_ps = now_ps + (int64_t)((packet.bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
+        fab_feedback_sent(self, worker, tx, tx->next_psn - 1, bytes, now_ps);
+    tx->next_send_ps = now_ps + (int64_t)((bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
     if (!tx->rto_armed) {
         tx->rto_armed = true;
         tx->progress_ps = now_ps;
@@ -265,11 +254,11 @@ FAB_INLINE void send_of(fab_transport_t *self, fab_worker_t *worker, fab_host_t 
 /* ---- the NIC's turn with credits ----------------------------------------------------------------- */
 
 /* The data connection whose turn it is in a lane, among those that may send; NULL: there is none. */
-static fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t lane)
+FAB_INLINE fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t lane)
 {
     while (host->ready >> lane & 1) {
         fab_tx_t *tx = &self->tx[host->tx_first + host->ready_first[lane]];
-        if (may_send(self, tx, self->measures))
+        if (FAB_LIKELY(may_send(self, tx, self->measures)))
             return tx;
         drop_ready(self, host, lane);
         tx->in_line = false;
@@ -277,80 +266,100 @@ static fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t l
     return NULL;
 }
 
-/* No lane has credits for its next packet, or one has again. */
-static void set_blocked(fab_transport_t *self, fab_host_t *host, bool blocked, int64_t now_ps)
-{
-    fab_port_t *port = &self->fabric->ports[host->out_link];
-    host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = blocked;
-    if (blocked) {
-        port->paused_since_ps = now_ps;
-        port->pauses++;
-    } else {
-        port->paused_ps += now_ps - port->paused_since_ps;
-    }
-}
-
 /* When a NIC that waits for credits can go on, as far as is known. */
 static int64_t unblocked_ps(const fab_transport_t *self, const fab_host_t *host)
 {
+    const fab_credit_t *credit = &self->fabric->credits[host->out_link];
     int64_t when_ps = FAB_NEVER;
-    for (uint32_t lane = 0; lane < FAB_LANES_MAX; lane++)
-        if (host->short_blocks[lane])
-            when_ps = fab_min_i64(when_ps, fab_credit_available_ps(&self->fabric->credits[host->out_link], lane,
-                                                                   host->short_blocks[lane]));
+    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++)
+        if (host->short_bytes[lane])
+            when_ps = fab_min_i64(when_ps, fab_credit_available_ps(credit, lane, host->short_bytes[lane]));
     return when_ps;
 }
 
+/* No lane has credits for its next packet: `sizes` are what those take, 0 where there is none. */
+static void block(fab_transport_t *self, fab_host_t *host, const uint32_t *sizes, int64_t now_ps)
+{
+    if (!host->blocked) {
+        fab_port_t *port = &self->fabric->ports[host->out_link];
+        host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = true;
+        port->paused_since_ps = now_ps;
+        port->pauses++;
+    }
+    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++)
+        host->short_bytes[lane] = sizes[lane];
+    host->wake_ps = unblocked_ps(self, host);
+}
+
+static void unblock(fab_transport_t *self, fab_host_t *host, int64_t now_ps)
+{
+    fab_port_t *port = &self->fabric->ports[host->out_link];
+    host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = false;
+    port->paused_ps += now_ps - port->paused_since_ps;
+}
+
 /* Sends one packet of a lane that has credits for it: a control packet before data. */
-static void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps)
+FAB_INLINE void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps,
+                           const bool one_lane)
 {
     fab_credit_t *credit = &self->fabric->credits[host->out_link];
+    fab_link_t *link = &self->fabric->links[host->out_link];
+    uint32_t sizes[FAB_LANES_MAX] = {0}, ready = 0, waiting = 0, lane = 0;
     uint16_t bytes[FAB_LANES_MAX] = {0};
-    uint32_t ready = 0, waiting = 0;
-    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++) {
-        host->short_blocks[lane] = 0;
+    for (uint32_t lanes = host->control | host->ready; lanes; lanes &= lanes - 1) {
+        lane = one_lane ? 0 : (uint32_t)__builtin_ctz(lanes);
         if (host->control >> lane & 1) {
-            bytes[lane] = host->controls[lane].ring[host->controls[lane].head & host->controls[lane].mask].bytes;
+            const fab_control_queue_t *q = &host->controls[lane];
+            bytes[lane] = q->ring[q->head & q->mask].bytes;
         } else {
             fab_tx_t *tx = first_ready(self, host, lane);
-            if (!tx)
+            if (FAB_UNLIKELY(!tx))
                 continue;
             bytes[lane] = (uint16_t)next_bytes_of_any(self, tx);
         }
-        const uint32_t blocks = fab_credit_blocks(credit, bytes[lane]);
+        sizes[lane] = fab_credit_size(credit, bytes[lane]);
         waiting |= 1u << lane;
-        if (FAB_LIKELY(fab_credit_available(credit, lane, blocks, now_ps)))
-            ready |= 1u << lane;
-        else
-            host->short_blocks[lane] = (uint16_t)blocks;
+        ready |= (uint32_t)fab_credit_available(credit, lane, sizes[lane], now_ps) << lane;
     }
-    host->wake_ps = FAB_NEVER;
-    if (waiting && !ready) {
-        if (!host->blocked)
-            set_blocked(self, host, true, now_ps);
-        host->wake_ps = unblocked_ps(self, host);
-    }
-    if (host->blocked && !waiting)
-        set_blocked(self, host, false, now_ps);
-    if (!ready)
+    if (!ready) {
+        host->wake_ps = FAB_NEVER;
+        if (waiting)
+            block(self, host, sizes, now_ps);
+        else if (host->blocked)
+            unblock(self, host, now_ps);
         return;
+    }
     if (host->blocked)
-        set_blocked(self, host, false, now_ps);
-    const uint32_t lane =
-        self->config->lanes.count == 1 ? 0 : fab_lanes_pick(&self->config->lanes, &host->lane_turns, ready, bytes);
+        unblock(self, host, now_ps);
+    if (!one_lane)
+        lane = fab_lanes_pick(&self->config->lanes, &host->lane_turns, ready, bytes);
+    worker->packets++;
+    fab_credit_take(credit, lane, sizes[lane]);
     if (host->control >> lane & 1) {
         fab_control_queue_t *q = &host->controls[lane];
-        const fab_packet_t packet = q->ring[q->head++ & q->mask];
+        fab_link_start(worker, self->fabric, host->out_link, link, &q->ring[q->head++ & q->mask], now_ps);
         if (q->head == q->tail)
             host->control &= (uint8_t)~(1u << lane);
-        emit(self, worker, host->out_link, packet, now_ps, false);
     } else {
         const uint32_t qpn = host->ready_first[lane];
+        fab_tx_t *tx = &self->tx[host->tx_first + qpn];
         drop_ready(self, host, lane);
-        send_of(self, worker, host, qpn, now_ps, self->measures);
+        tx->in_line = false;
+        const bool again = self->measures && fab_feedback_pending(self, tx);
+        const fab_packet_t packet = FAB_UNLIKELY(again) ? next_again(self, tx) : next_packet(self, tx, bytes[lane]);
+        fab_link_start(worker, self->fabric, host->out_link, link, &packet, now_ps);
+        has_sent(self, worker, host, tx, qpn, bytes[lane], again, now_ps, self->measures);
     }
-    if (host->control | host->ready)
-        host->wake_ps = self->fabric->links[host->out_link].busy_ps;
+    host->wake_ps = host->control | host->ready ? link->busy_ps : FAB_NEVER;
+}
+
+static FAB_NOINLINE void pull_with_credits(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host,
+                                           int64_t now_ps)
+{
+    if (self->config->lanes.count == 1)
+        pull_lanes(self, worker, host, now_ps, true);
+    else
+        pull_lanes(self, worker, host, now_ps, false);
 }
 
 /* ---- the NIC's turn ------------------------------------------------------------------------------ */
@@ -364,10 +373,18 @@ FAB_INLINE void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
         return;
     }
     if (FAB_UNLIKELY(self->config->credit)) {
-        pull_lanes(self, worker, host, now_ps);
+        pull_with_credits(self, worker, host, now_ps);
         return;
     }
-    send_of(self, worker, host, pop_ready(self, host), now_ps, measures);
+    const uint32_t qpn = pop_ready(self, host);
+    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
+    tx->in_line = false;
+    if (FAB_LIKELY(may_send(self, tx, measures))) {
+        const bool again = measures && fab_feedback_pending(self, tx);
+        const fab_packet_t packet = again ? next_again(self, tx) : next_packet(self, tx, next_bytes(self, tx));
+        emit(self, worker, host->out_link, packet, now_ps, measures);
+        has_sent(self, worker, host, tx, qpn, packet.bytes, again, now_ps, measures);
+    }
     host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }
 
@@ -610,7 +627,7 @@ FAB_INLINE int64_t run_host_as(fab_transport_t *self, fab_worker_t *worker, uint
                 FAB_LIKELY(!worker->record) || fab_link_record(worker, self->fabric, in, arrival_ps, *packet);
             if (FAB_UNLIKELY(self->config->credit))
                 fab_credit_return(&self->fabric->credits[in], worker, self->fabric->net, fab_packet_class(*packet),
-                                  fab_credit_blocks(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
+                                  fab_credit_size(&self->fabric->credits[in], packet->bytes), arrival_ps, arrival_ps);
             if (measures && self->config->telemetry)
                 worker->carried = fab_telemetry_take(self->fabric, in);
             if (FAB_LIKELY(arrives))

@@ -57,9 +57,9 @@ typedef struct {
     uint8_t ready, paused;
     fab_turns_t turns;
     /* With credits: control packets that wait for them, by virtual lane. */
-    uint8_t control;                      /* bit set of lanes */
-    bool blocked;                         /* the link is free, but no lane with packets has credits */
-    uint16_t short_blocks[FAB_LANES_MAX]; /* blocked: what the next packet of each lane needs; 0: there is none */
+    uint8_t control;                     /* bit set of lanes */
+    bool blocked;                        /* the link is free, but no lane with packets has credits */
+    uint32_t short_bytes[FAB_LANES_MAX]; /* blocked: what the next packet of each lane takes; 0: there is none */
     fab_lane_turns_t lane_turns;
     fab_control_queue_t *controls; /* [lane] */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_host_t;

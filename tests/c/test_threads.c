@@ -42,7 +42,9 @@ void test_threads(void)
     static const choice_t paused[] = {{"link", "pause", "xoff_bytes", 20000}, {"route", "spray", NULL, 0}};
     static const choice_t classes[] = {{"switch", "ethernet", "data_class_count", 3},
                                        {"link", "pause", "xoff_bytes", 20000}};
+    static const choice_t credits[] = {{"switch", "voq", NULL, 0}, {"link", "credit", "vl_buffer_bytes", 9000}};
     world_fat_tree(&world, 4);
+    run_on(credits, 2, 16);
     run_on(lossy, 3, 16);
     run_on(paused, 2, 16);
     run_on(classes, 2, 16);

@@ -26,7 +26,7 @@ static void returns_are_in_order(void)
         .mask = 1,
         .back_ps = 1000,
         .last_ps = -FAB_NEVER,
-        .block_shift = 6,
+        .block_mask = 63,
     };
     int64_t now_ps = 0, given = 0;
     uint32_t most = 0;
@@ -42,14 +42,14 @@ static void returns_are_in_order(void)
         most = credit.mask > most ? credit.mask : most;
         int64_t seen = 0;
         for (uint32_t c = 0; c < FAB_LANES_MAX; c++)
-            seen += credit.blocks[c];
+            seen += credit.bytes[c];
         for (uint32_t at = credit.head; at != credit.tail; at++)
-            seen += credit.ring[at & credit.mask].blocks;
+            seen += credit.ring[at & credit.mask].bytes;
         CHECK_EQ(seen, given);
     }
     CHECK(most < 1024); /* its writer takes out what is due */
     fab_credit_collect(&credit, now_ps + 8000);
-    const uint32_t want = credit.blocks[2] + 50;
+    const uint32_t want = credit.bytes[2] + 50;
     fab_credit_return(&credit, &worker, &net, 2, 200, now_ps + 9000, now_ps);
     const int64_t when_ps = fab_credit_available_ps(&credit, 2, want);
     CHECK(when_ps == now_ps + 10000);
@@ -123,11 +123,11 @@ static void nothing_is_left(const fab_run_t *run)
     for (uint32_t l = 0; l < net->link_count; l++) {
         const fab_credit_t *credit = &run->fabric.credits[l];
         for (uint32_t lane = 0; lane < FAB_LANES_MAX; lane++) {
-            uint32_t blocks = credit->blocks[lane];
+            uint32_t blocks = credit->bytes[lane];
             for (uint32_t i = credit->head; i != credit->tail; i++)
                 if (credit->ring[i & credit->mask].lane == lane)
-                    blocks += credit->ring[i & credit->mask].blocks;
-            CHECK_EQ(blocks, credit->buffer_blocks);
+                    blocks += credit->ring[i & credit->mask].bytes;
+            CHECK_EQ(blocks, credit->buffer_bytes);
         }
         CHECK(!credit->wanted);
         CHECK_EQ(run->fabric.ports[l].drops, 0);
@@ -143,7 +143,7 @@ static void nothing_is_left(const fab_run_t *run)
             CHECK_EQ(self->wake_ps[p], FAB_NEVER);
             for (uint32_t lane = 0; lane < self->lane_count; lane++) {
                 CHECK_EQ(self->outputs[p].queued_bytes[lane], 0);
-                CHECK_EQ(self->in_blocks[p * self->lane_count + lane], 0);
+                CHECK_EQ(self->in_bytes[p * self->lane_count + lane], 0);
             }
         }
     }
@@ -239,10 +239,22 @@ static const choice_t lanes[] = {{"switch", "voq", "vl_count", 4},
                                  {"route", "spray", NULL, 0},
                                  {"transport", "roce", "ack_every_count", 3}};
 
+static const choice_t adaptive[] = {{"switch", "voq", "vl_count", 2},
+                                    {"switch", "voq", "fecn_threshold", 12},
+                                    {"link", "credit", "vl_buffer_bytes", 12000},
+                                    {"route", "adaptive", NULL, 0},
+                                    {"cc", "dcqcn", NULL, 0}};
+
+static const choice_t turning[] = {{"switch", "voq", "vl_count", 4},
+                                   {"link", "credit", "vl_buffer_bytes", 9000},
+                                   {"route", "torus", "x_count", 3},
+                                   {"route", "torus", "y_count", 4},
+                                   {"route", "torus", "z_count", 2}};
+
 static const struct {
     const choice_t *choices;
     int32_t count, lane_count;
-} fabrics[] = {{plain, 2, 1}, {tight, 5, 1}, {lined, 4, 2}, {lanes, 7, 4}};
+} fabrics[] = {{plain, 2, 1}, {tight, 5, 1}, {lined, 4, 2}, {lanes, 7, 4}, {adaptive, 5, 2}, {turning, 5, 4}};
 
 /* Random traffic on every kind of fabric: nothing is lost, and threads, windows and slices do not tell. */
 static void nothing_is_lost(void)
@@ -250,7 +262,9 @@ static void nothing_is_lost(void)
     dice_t dice = {4};
     for (size_t f = 0; f < sizeof fabrics / sizeof *fabrics; f++)
         for (int shape = 0; shape < 4; shape++) {
-            if (shape == 0)
+            if (fabrics[f].choices == turning) /* routes that change lanes */
+                world_torus(&world, (const int32_t[]){3, 4, 2}, 3, false);
+            else if (shape == 0)
                 world_fat_tree(&world, 4);
             else if (shape == 1)
                 world_leaf_spine(&world, 3, 2, 4);
@@ -338,6 +352,11 @@ static void wrong_choices_are_refused(void)
     fab_problems_clear(&problems);
     CHECK_EQ(fab_model_new(&world.topology, &credit, 1, &problems, &model), FAB_E_CONFIG);
     CHECK(strstr(problems.text, "switch.voq"));
+    fab_problems_clear(&problems);
+    world_ring(&world, 4); /* packets that go round wait for each other */
+    CHECK_EQ(fab_model_new(&world.topology, (fab_setting_t[]){alone, credit}, 2, &problems, &model), FAB_E_CONFIG);
+    CHECK(strstr(problems.text, "loop"));
+    world_star(&world, 2);
     for (int i = 0; i < 2; i++) {
         const fab_setting_t both[] = {alone, {.room = "link", .impl = "credit", 2, names, i ? odd : small}};
         fab_problems_clear(&problems);

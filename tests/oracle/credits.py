@@ -153,7 +153,16 @@ class VoqSwitch:
         self.head_there = dict.fromkeys(self.line, False)
 
     def arrived(self, packet: Packet, port: int, now: int) -> None:
-        output = self.sim.network.output(self.node, packet.dst, packet.entropy, lambda port: 0)
+        def load(port: int) -> tuple[bool, int]:
+            out = self.outs[port]
+            queued = sum(p.size for lane in self.queues[port] for queue in lane for p in queue)
+            under_way_ps = 0 if out.free else out.sent_ps - now
+            return not out.can_send(packet.size, packet.data_class), under_way_ps + out.wire_ps(queued)
+
+        network = self.sim.network
+        output = network.output(self.node, packet.dst, packet.entropy, load)
+        packet.in_class = packet.data_class
+        packet.data_class = network.next_class(self.node, port, output, packet.data_class, packet.entropy)
         early = self.ins[port].wire_ps(packet.size) - self.outs[output].wire_ps(packet.size)
         if early > 0:
             self.sim.at(now + early, ARRIVAL, port, self.is_ready, packet, port, output, now + early)
@@ -163,10 +172,10 @@ class VoqSwitch:
     def is_ready(self, packet: Packet, port: int, output: int, now: int) -> None:
         """The packet could be sent on without running out of bits."""
         if self.fifo:
-            if self.head_there[port, packet.data_class]:
-                self.line[port, packet.data_class].append((packet, output))
+            if self.head_there[port, packet.in_class]:
+                self.line[port, packet.in_class].append((packet, output))
                 return
-            self.head_there[port, packet.data_class] = True
+            self.head_there[port, packet.in_class] = True
         self.join(packet, port, output, now)
         self.turn_of(output, now)
 
@@ -217,9 +226,9 @@ class VoqSwitch:
         packet = self.queues[output][lane][port].popleft()
         self.next_input[output][lane] = (port + 1) % len(self.ins)
         left_ps = out.send(packet, now)
-        self.ins[port].give_back(packet.size, packet.data_class, left_ps)
+        self.ins[port].give_back(packet.size, packet.in_class, left_ps)
         if self.fifo:
-            self.sim.at(left_ps, RELEASE, port, self.release, port, packet.data_class, left_ps)
+            self.sim.at(left_ps, RELEASE, port, self.release, port, packet.in_class, left_ps)
 
     def release(self, port: int, lane: int, now: int) -> None:
         """The head of an input has left: the one behind it is offered to its output."""

@@ -41,6 +41,7 @@ class Packet:
     marked: bool = False
     data_class: int = 0
     hops: tuple[Hop, ...] = ()  # what the outputs on the way wrote on it
+    in_class: int = 0  # whose buffer it takes, with credits
     counted_at: int | None = None  # the input whose buffer share it takes
 
 

@@ -95,6 +95,10 @@ class Network:
         ports = self.choices(node, dst)
         return ports[ecmp_hash(entropy, self.salt[node]) * len(ports) >> 16]
 
+    def next_class(self, node: int, in_port: int, out_port: int, data_class: int, entropy: int) -> int:
+        """Return the class that a packet goes on in."""
+        return data_class
+
 
 class Adaptive(Network):
     """The least loaded of all shortest paths."""
@@ -205,6 +209,13 @@ class Torus(Network):
         self.sizes = [self.param[f"{d}_count"] for d in "xyz"]
         self.hash_salt = draw(self.param["hash_seed"], KEY_SALT, 0, 0) & 0xFFFFFFFF
         self.displacements = cache(self._displacements)
+        wraps = [
+            d
+            for d in range(3)
+            if self.sizes[d] > 3
+            and any(self.place(n)[d] == 0 and self.step(n, d, -1) is not None for n in self.switches)
+        ]
+        self.changes_class = bool(self.param["two_orders"] or wraps)
 
     def place(self, node: int) -> list[int]:
         x, y, _ = self.sizes
@@ -254,6 +265,23 @@ class Torus(Network):
         to = self.step(node, d, 1 if steps[d] > 0 else -1)
         assert to is not None
         return self.peers[node].index(to)
+
+    def direction(self, node: int, peer: int) -> tuple[int, int]:
+        """Return the dimension and the sign of the step from a switch to its neighbour."""
+        return next((d, s) for d in range(3) for s in (1, -1) if self.step(node, d, s) == peer)
+
+    def next_class(self, node: int, in_port: int, out_port: int, data_class: int, entropy: int) -> int:
+        before, after = self.peers[node][in_port], self.peers[node][out_port]
+        if after < self.n_hosts or not self.changes_class:
+            return data_class
+        d, sign = self.direction(node, after)
+        crosses = self.place(node)[d] == (self.sizes[d] - 1 if sign > 0 else 0)
+        if before < self.n_hosts:
+            choice = ecmp_hash(entropy, self.hash_salt) * 96 >> 16
+            data_class = 2 * (choice & 1) if self.param["two_orders"] else 0
+        elif self.direction(node, before)[0] != d:
+            data_class &= 2
+        return data_class | crosses
 
 
 KINDS = {
