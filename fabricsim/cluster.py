@@ -203,6 +203,19 @@ class Cluster(Section):
         except ValidationError as error:
             raise ConfigError(problems_of(error, layers)) from None
 
+    def with_faults(self, events: Iterable[Mapping[str, Any]], *, where: str = "cluster") -> Self:
+        """Return a copy with more faults, each a table ``[[faults.event]]``; ``where`` names them in errors.
+
+        Raises
+        ------
+        ConfigError
+            When a name is unknown, or a fault is not possible.
+        """
+        data = self.model_dump()
+        faults = data.get("faults") or {}
+        data["faults"] = faults | {"event": [*faults.get("event", ()), *map(dict, events)]}
+        return self.from_dict(data, where=where)
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with fields replaced, unchecked; ``from_dict(model_dump(), overrides)`` checks."""
         copied = super().model_copy(update=update, deep=deep)

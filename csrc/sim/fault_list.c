@@ -101,8 +101,9 @@ static int compile_list(fab_faults_t *self, const fab_model_t *model, const fab_
             continue;
         }
         add_event(self, change->when_ps, order, change->what, l, change->value);
+        const int64_t known_ps = change->when_ps ? change->when_ps + changes->heal_ps : 0; /* it has always been so */
         if (changes->heal_ps >= 0 && change->what <= FAB_CHANGE_UP)
-            add_event(self, change->when_ps + changes->heal_ps, order + later,
+            add_event(self, known_ps, order + later,
                       change->what == FAB_CHANGE_DOWN ? FAB_EVENT_ROUTES_DOWN : FAB_EVENT_ROUTES_UP, l, 0);
     }
     qsort(self->events, (size_t)self->count, sizeof *self->events, compare_events);

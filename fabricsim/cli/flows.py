@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fabricsim.cli.options import add_cluster, add_run, input_path
@@ -39,15 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     from fabricsim.trace import read_trace
     from fabricsim.units import format_bytes, format_rate, format_time
 
+    faults: Sequence[Mapping[str, Any]] = ()
     with input_path(arguments.matrix) as path:
         if arguments.from_format is None and is_trace(path):
             trace = read_trace(path)
         else:
             report = convert(path, from_format=arguments.from_format)
-            trace = report.trace
+            trace, faults = report.trace, report.faults
             for warning in report.warnings:
                 log(f"warning: {warning}")
-    result = execute(arguments, trace)
+    result = execute(arguments, trace, faults)
     flows = named_flows(result.flows)
     times = flows_summary(flows)
     if arguments.json:

@@ -22,6 +22,7 @@ __all__ = [
     "HelpFormatter",
     "add_cluster",
     "add_run",
+    "fault_events",
     "input_path",
     "key_values",
     "load_cluster",
@@ -74,6 +75,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="sample the links every TIME of emulated time, such as 10us (needs -o)",
     )
+    parser.add_argument(
+        "--fault",
+        metavar="KEY=VALUE,...",
+        action="append",
+        default=[],
+        dest="faults",
+        help="a fault, such as 'at=10ms,link=leaf0->spine1,kind=down,for=5ms'; repeatable",
+    )
     parser.add_argument("--max-time", metavar="TIME", help="give up at this emulated time, such as 5s")
     parser.add_argument(
         "--progress",
@@ -88,6 +97,15 @@ def load_cluster(name: str, overrides: list[str]) -> Cluster:
     from fabricsim.cluster import Cluster
 
     return Cluster.from_toml(name, overrides)
+
+
+def fault_events(texts: list[str]) -> list[dict[str, Any]]:
+    """Read the values of ``--fault``.
+
+    >>> fault_events(["at=1ms,node=spine0,kind=down"])
+    [{'at': '1ms', 'node': 'spine0', 'kind': 'down'}]
+    """
+    return [key_values([part for part in text.split(",") if part.strip()], "--fault") for text in texts]
 
 
 def key_values(pairs: list[str], option: str) -> dict[str, Any]:

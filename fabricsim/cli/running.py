@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fabricsim.cli.options import load_cluster, time_option
+from fabricsim.cli.options import fault_events, load_cluster, time_option
 from fabricsim.cli.output import log
 from fabricsim.cli.progress import showing
 from fabricsim.errors import ConfigError, DeadlockError, EngineError
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["execute"]
 
 
-def execute(arguments: argparse.Namespace, trace: Trace) -> Result:
-    """Replay a trace as the options of ``add_cluster`` and ``add_run`` say; its cost is told on stderr."""
+def execute(arguments: argparse.Namespace, trace: Trace, faults: Sequence[Mapping[str, Any]] = ()) -> Result:
+    """Replay a trace as the options of ``add_cluster`` and ``add_run`` say; its cost is told on stderr.
+
+    ``faults`` are events that come with the trace.
+    """
     from fabricsim.program import compile
     from fabricsim.run import replay
 
@@ -28,7 +32,9 @@ def execute(arguments: argparse.Namespace, trace: Trace) -> Result:
         raise ConfigError(["--series writes series.arrow to a folder; name it with -o DIR"])
     series_ps = time_option(arguments.series, "--series")
     max_time_ps = time_option(arguments.max_time, "--max-time")
-    model = compile(load_cluster(arguments.cluster, arguments.overrides))
+    cluster = load_cluster(arguments.cluster, arguments.overrides)
+    events = [*faults, *fault_events(arguments.faults)]
+    model = compile(cluster.with_faults(events, where=cluster.name) if events else cluster)
     began = time.perf_counter()
     try:
         with showing(arguments.progress) as update:

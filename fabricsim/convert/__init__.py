@@ -35,11 +35,14 @@ class ConvertReport:
         What was left out, approximated or repaired, one sentence each, with counts.
     counts
         How many of what was read and written, such as ``{"flows": 128, "nodes": 128}``.
+    faults
+        Faults of the fabric that belong to it, as tables ``[[faults.event]]`` of a cluster file.
     """
 
     trace: Trace
     warnings: list[str] = field(default_factory=list)
     counts: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

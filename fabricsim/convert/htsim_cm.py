@@ -3,7 +3,7 @@
 Grammar and meaning follow csg-htsim's `connection_matrix.cpp` and `trigger.cpp`: `Nodes N`, `Connections C`,
 optional `Triggers T` and `Failures F`, then rows `S->D [id n] (start ps | trigger n) size bytes
 [send_done_trigger n] [recv_done_trigger n] [prio p]`, `trigger id n oneshot|multishot|barrier [count k]` and
-`failure …`.
+`failure switch_type TOR|AGG|CORE switch_id i link_id j`, a link that is not there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _HEADERS = ("Nodes", "Connections", "Triggers", "Failures")
 _FLOW_KEYS = ("id", "start", "trigger", "size", "send_done_trigger", "recv_done_trigger", "prio")
 _TRIGGER_KINDS = ("oneshot", "multishot", "barrier")
 _MAX_NODES = 2**31 - 1
+# A failed link is an uplink of its switch, but of a core switch; the names are those of our fat-trees.
+_FAILED = {"TOR": ("edge", "uplink"), "AGG": ("agg", "uplink"), "CORE": ("core", "port")}
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class _Matrix:
     headers: dict[str, int] = field(default_factory=dict)
     flows: list[_Flow] = field(default_factory=list)
     triggers: dict[int, _Trigger] = field(default_factory=dict)
+    failures: list[dict[str, object]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def bad(self, line: int | None, message: str) -> None:
@@ -90,7 +93,7 @@ def convert(path: Path) -> ConvertReport:
     Raises
     ------
     InputError
-        With every problem and its line. Link failures are refused: no fabric here models them yet.
+        With every problem and its line.
     """
     where = str(path)
     try:
@@ -130,9 +133,7 @@ def _parse(text: str, where: str) -> _Matrix:
         elif words[0] == "trigger":
             _parse_trigger(matrix, line, words)
         elif words[0] == "failure":
-            matrix.bad(
-                line, "found a link failure, which this fabric does not model yet, allowed: no failures"
-            )
+            _parse_failure(matrix, line, words)
         else:
             known = (*_HEADERS, "trigger", "failure", "S->D")
             matrix.bad(line, unknown_name("statement", words[0], known))
@@ -204,19 +205,36 @@ def _parse_trigger(matrix: _Matrix, line: int, words: list[str]) -> None:
     matrix.triggers[number] = _Trigger(line, number, words[3], count)
 
 
+def _parse_failure(matrix: _Matrix, line: int, words: list[str]) -> None:
+    usage = "allowed: failure switch_type TOR|AGG|CORE switch_id I link_id J"
+    if len(words) != 7 or words[1::2] != ["switch_type", "switch_id", "link_id"]:
+        matrix.bad(line, f"found {' '.join(words)!r}, {usage}")
+        return
+    if words[2] not in _FAILED:
+        matrix.bad(line, unknown_name("switch_type", words[2], _FAILED))
+        return
+    tier, port = _FAILED[words[2]]
+    switch, link = _number(matrix, line, "switch_id", words[4]), _number(matrix, line, "link_id", words[6])
+    matrix.failures.append({"at_ps": 0, "kind": "down", "node": f"{tier}{switch}", port: link})
+
+
 def _check_headers(matrix: _Matrix) -> None:
     headers = matrix.headers
     for key in ("Nodes", "Connections"):
         if key not in headers:
             matrix.bad(None, f"found no {key}, allowed: a line {key} and a number")
-    counts = (("Connections", len(matrix.flows), "flows"), ("Triggers", len(matrix.triggers), "triggers"))
+    counts = (
+        ("Connections", len(matrix.flows), "flows"),
+        ("Triggers", len(matrix.triggers), "triggers"),
+        ("Failures", len(matrix.failures), "failures"),
+    )
     for key, found, what in counts:
         if headers.get(key, -1) not in (-1, found):
             matrix.bad(None, f"{key} says {headers[key]}, found {found} {what}")
     if "Triggers" not in headers and matrix.triggers:
         matrix.bad(None, f"found {len(matrix.triggers)} triggers, but no line Triggers")
-    if headers.get("Failures", 0) > 0:
-        matrix.bad(None, "Failures: link failures are not modelled by this fabric yet, allowed: 0")
+    if "Failures" not in headers and matrix.failures:
+        matrix.bad(None, f"found {len(matrix.failures)} failures, but no line Failures")
     nodes = headers.get("Nodes", -1)
     if nodes > 0:
         for flow in matrix.flows:
@@ -329,7 +347,9 @@ def _build(matrix: _Matrix, path: Path) -> ConvertReport:
         "triggers": len(matrix.triggers),
         "trigger_messages": words,
     }
-    return ConvertReport(rows.trace(str(path), provenance), warnings, counts)
+    if matrix.failures:
+        counts["failures"] = len(matrix.failures)
+    return ConvertReport(rows.trace(str(path), provenance), warnings, counts, tuple(matrix.failures))
 
 
 def _fire(matrix: _Matrix, rows: Flows, after: dict[int, list[int]]) -> int:

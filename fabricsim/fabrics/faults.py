@@ -54,6 +54,8 @@ class FaultEvent(Section):
         ``down`` and ``dark``, and with the others unless ``both`` is false.
     node
         Instead of a link: a switch or host, with all of its cables.
+    port, uplink
+        With ``node``: only the cable of this number among all of its cables, or among those to a higher tier.
     cube
         With ``swap``: the place of the cube in the torus, ``cx + CX * (cy + CY * cz)``.
     for_ps
@@ -76,6 +78,8 @@ class FaultEvent(Section):
     kind: Literal["down", "degrade", "errors", "dark", "swap"]
     link: str | None = None
     node: str | None = None
+    port: Annotated[int, Field(ge=0)] | None = None
+    uplink: Annotated[int, Field(ge=0)] | None = None
     cube: Annotated[int, Field(ge=0)] | None = None
     for_ps: Length | None = None
     rate_mbps: Annotated[int, Field(ge=250)] | None = None
@@ -93,6 +97,8 @@ class FaultEvent(Section):
         if len(named) != 1:
             found = " and ".join(named) or "none"
             issues.append(((), f"found {found}, allowed: one of link, node and cube", None))
+        if (self.port is not None) + (self.uplink is not None) > (self.node is not None):
+            issues.append((("node",), "allowed: with one of port and uplink, which need it", self.node))
         for key, kind, value in (
             ("rate", "degrade", self.rate_mbps),
             ("bit_error_rate", "errors", self.bit_error_rate),
@@ -324,9 +330,20 @@ class _Finder:
         hint = f"; did you mean {guess!r}?" if guess else ""
         raise ValueError(f"unknown node {name!r}{hint}")
 
-    def of_node(self, node: int) -> list[int]:
-        """Return the links of a node's cables, one a cable."""
-        return [2 * cable for cable in self._cables[node]]
+    def of_node(self, node: int, port: int | None = None, uplink: int | None = None) -> list[int]:
+        """Return the links of a node's cables, one a cable; or of the one at a port."""
+        cables, t = self._cables[node], self.topology
+        if uplink is not None:
+            tiers = t.node_tiers()
+            above = (int(t.cable_a[c]) + int(t.cable_b[c]) - node for c in cables)
+            cables = [c for c, other in zip(cables, above, strict=True) if tiers[other] > tiers[node]]
+        chosen = uplink if port is None else port
+        if chosen is None:
+            return [2 * cable for cable in cables]
+        if chosen >= len(cables):
+            what = "cable" if uplink is None else "uplink"
+            raise ValueError(f"found {what} {chosen} of {t.node_names[node]}, which has {len(cables)}")
+        return [2 * cables[chosen]]
 
     def link(self, name: str) -> int:
         match = _LINK.fullmatch(name)
@@ -358,7 +375,7 @@ class _Finder:
         if event.link is not None:
             chosen = [self.link(event.link)]
         elif event.node is not None:
-            chosen = self.of_node(self.node(event.node))
+            chosen = self.of_node(self.node(event.node), event.port, event.uplink)
         else:
             chosen = self._of_cube(event.cube or 0, spec)
         return [(link, link ^ 1) for link in chosen]

@@ -137,8 +137,10 @@ FLOW = "0->1 id 1 start 0 size 5"
         (f"{HEAD}Triggers 1\n{FLOW}\ntrigger id 3 oneshoot", "did you mean 'oneshot'"),
         (f"{HEAD}Triggers 1\n{FLOW}\ntrigger id 3 barrier", ":5: found a barrier without a count"),
         (f"{HEAD}Triggers 1\n{FLOW}\ntrigger 3 oneshot", ":5: found 'trigger 3 oneshot'"),
-        (f"{HEAD}{FLOW}\nfailure switch_type TOR switch_id 0 link_id 1", ":4: found a link failure"),
-        (f"{HEAD}Failures 2\n{FLOW}", "Failures: link failures are not modelled"),
+        (f"{HEAD}{FLOW}\nfailure switch_type TOR switch_id 0 link_id 1", "1 failures, but no line Failures"),
+        (f"{HEAD}Failures 2\n{FLOW}", "Failures says 2, found 0 failures"),
+        (f"{HEAD}Failures 1\n{FLOW}\nfailure switch_type ToR switch_id 0 link_id 1", "did you mean 'TOR'"),
+        (f"{HEAD}Failures 1\n{FLOW}\nfailure switch_id 0 link_id 1", "allowed: failure switch_type"),
     ],
 )
 def test_bad_lines_are_told_with_their_number(tmp_path: Path, text: str, says: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fabricsim
+from fabricsim.cli.options import fault_events
 from fabricsim.cluster import Cluster
+from fabricsim.convert import convert
 from fabricsim.errors import ConfigError, EngineError
 from fabricsim.fabrics.faults import DARK, DOWN, RATE, UP
 from fabricsim.workload import collective
@@ -152,3 +155,35 @@ def test_a_replay_over_circuits() -> None:
     result = fabricsim.replay(trace, cluster(topology=topology, transport={"rto": "100ms"}))
     assert result.summary["faults"] == {"changes": 0, "lost_packets": 0, "heals": 0}
     assert result.summary["end_ps"] > 200 * US, "the last circuit lights in the third slot"
+
+
+def test_failures_of_a_connection_matrix(tmp_path: Path) -> None:
+    """A link of htsim that is not there is one that is down from the start."""
+    lines = ["Nodes 16", "Connections 1", "Failures 2", "0->15 start 0 size 100000"]
+    lines += [f"failure switch_type AGG switch_id {i} link_id {j}" for i, j in ((0, 0), (1, 1))]
+    path = tmp_path / "failed.cm"
+    path.write_text("\n".join(lines) + "\n")
+    report = convert(path)
+    assert report.counts["failures"] == 2
+    tree = {"kind": "fat_tree", "k": 4, "rate": "100Gbps", "latency": "500ns"}
+    failed = cluster(topology=tree).with_faults(report.faults)
+    assert [row[0] for row in changes(failed)] == [0, 0]
+    result = fabricsim.replay(report.trace, failed)
+    rows = zip(result.links["link"].to_pylist(), result.links["packets"].to_pylist(), strict=True)
+    assert {name: sent for name, sent in rows if name in ("agg0->core0", "agg1->core3")} == {
+        "agg0->core0": 0,
+        "agg1->core3": 0,
+    }
+    assert result.summary["faults"]["lost_packets"] == 0
+    with pytest.raises(ConfigError, match="unknown node 'agg0'"):
+        cluster().with_faults(report.faults)
+
+
+def test_the_option_fault() -> None:
+    events = fault_events(
+        [
+            "at=1ms,link=leaf0->spine1,kind=degrade,rate=25Gbps,both=false",
+            "at=2ms,node=spine0,port=1,kind=down",
+        ]
+    )
+    assert [row[2] for row in changes(cluster().with_faults(events))] == [RATE, DOWN]
