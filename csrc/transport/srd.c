@@ -5,8 +5,7 @@
  * packets away from slow ones; it sends lost packets again on other paths within about a round trip; order is put
  * back above the transport. The numbers and steps are not published: docs/models/transport-srd.md tells our reading.
  *
- * A path is an entropy, which the switches' hash turns into a route. An acknowledgement names the packet that it answers
- * and the first one that is missing: the second as a distance, which is mixed into the acknowledgement's entropy. */
+ * A path is an entropy, which the switches' hash turns into a route there and, on the acknowledgement, a route back. */
 #include "transport/srd.h"
 
 static const fab_param_t params[] = {
@@ -367,8 +366,8 @@ FAB_INLINE void receive_ack(fab_transport_t *self, fab_worker_t *worker, uint32_
     fab_srd_host_t *host = &self->hosts[host_index];
     const uint32_t qpn = packet.qpn;
     fab_srd_tx_t *tx = &self->tx[host->tx_first + qpn];
-    const uint64_t named = fab_psn_unwrap(fab_packet_psn(packet), tx->una_psn);
-    const uint64_t missing = named + (uint64_t)(int64_t)(int16_t)(packet.entropy ^ tx->answer_entropy);
+    uint64_t missing;
+    const uint64_t named = fab_srd_ack_named(fab_packet_psn(packet), tx->una_psn, &missing);
     int64_t acked_bytes = 0, rtt_ps = -1;
     bool lost = false;
     if (named >= tx->una_psn && named < tx->next_psn) {
@@ -454,18 +453,18 @@ static bool take_early(fab_transport_t *self, fab_worker_t *worker, uint32_t hos
     return ended;
 }
 
-/* Tells the sender that packet psn has come, and the first one that has not. */
+/* Tells the sender that a packet, number psn, has come, and which is missing; by the path that the packet took. */
 FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, const fab_srd_host_t *host,
-                            const fab_srd_rx_t *rx, uint64_t psn, bool marked, int64_t now_ps)
+                            const fab_srd_rx_t *rx, uint64_t psn, fab_packet_t answered, int64_t now_ps)
 {
     worker->acks++;
     const fab_packet_t packet = {
-        .psn_flags =
-            ((uint32_t)psn & FAB_PSN_MASK) | FAB_ACK << FAB_KIND_SHIFT | FAB_FLAG_CONTROL | (marked ? FAB_FLAG_CE : 0),
+        .psn_flags = fab_srd_ack_of(psn, rx->expected_psn) | FAB_ACK << FAB_KIND_SHIFT | FAB_FLAG_CONTROL |
+                     (answered.psn_flags & FAB_FLAG_CE),
         .dst = rx->src,
         .qpn = rx->sender_qpn,
         .bytes = (uint16_t)self->config->values[SRD_ACK_BYTES],
-        .entropy = (uint16_t)((rx->expected_psn - psn) ^ rx->entropy),
+        .entropy = answered.entropy,
     };
     fab_nic_emit(&host->nic, worker, self->fabric, self->config, self->ordered, packet, now_ps);
 }
@@ -494,7 +493,7 @@ FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32
         worker->duplicates++;
     }
     rx->unanswered = 0;
-    acknowledge(self, worker, host, rx, psn, marked, now_ps);
+    acknowledge(self, worker, host, rx, psn, packet, now_ps);
 }
 
 static void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,

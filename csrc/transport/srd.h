@@ -77,7 +77,7 @@ typedef struct {
     uint32_t flight_mask;
     int32_t retries;
     fab_flight_list_t lost; /* to be sent again */
-    uint16_t dst, receiver_qpn, answer_entropy;
+    uint16_t dst, receiver_qpn;
     uint8_t path_at; /* the newest packet's */
     bool rto_armed;
     fab_message_t current; /* the message of next_psn, or the one that ends there */
@@ -95,7 +95,7 @@ typedef struct {
     int64_t ready_ps; /* when the newest complete message has been put in order */
     uint32_t early_count, unanswered, mail_at;
     uint32_t put_in_order; /* packets of the message that is arriving that came early */
-    uint16_t src, sender_qpn, entropy;
+    uint16_t src, sender_qpn;
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_srd_rx_t;
 
 typedef struct {
@@ -150,6 +150,33 @@ FAB_INLINE void fab_srd_set_window(const fab_transport_t *self, fab_srd_tx_t *tx
     tx->window_bytes = most ? most : INT64_MAX;
     if (self->cc->window_bytes)
         tx->window_bytes = fab_min_i64(tx->window_bytes, self->cc->window_bytes(self->cc_config, &tx->cc));
+}
+
+/* ---- what an acknowledgement says --------------------------------------------------------------- */
+
+/* The number of the packet that it answers, in 18 bits, and how far behind that the first missing one is: in steps of 16
+ * rounded down, 6 bits, of which the least value tells nothing. */
+enum { SRD_NAMED_BITS = 18, SRD_BEHIND_BITS = 6, SRD_BEHIND_STEP = 16 };
+_Static_assert(SRD_NAMED_BITS + SRD_BEHIND_BITS == FAB_PSN_BITS, "an acknowledgement's number is full");
+enum { SRD_BEHIND_MOST = (1 << (SRD_BEHIND_BITS - 1)) - 1, SRD_BEHIND_NOTHING = -(1 << (SRD_BEHIND_BITS - 1)) };
+
+FAB_INLINE uint32_t fab_srd_ack_of(uint64_t named, uint64_t missing)
+{
+    int64_t behind = (int64_t)(missing - named) >> 4;
+    behind = fab_max_i64(fab_min_i64(behind, SRD_BEHIND_MOST), SRD_BEHIND_NOTHING);
+    return ((uint32_t)named << SRD_BEHIND_BITS | ((uint32_t)behind & ((1u << SRD_BEHIND_BITS) - 1))) & FAB_PSN_MASK;
+}
+
+/* The packet it names, nearest to `near`; everything before *missing_out has arrived. */
+FAB_INLINE uint64_t fab_srd_ack_named(uint32_t said, uint64_t near, uint64_t *missing_out)
+{
+    const int32_t off =
+        (int32_t)(((said >> SRD_BEHIND_BITS) - (uint32_t)near) << (32 - SRD_NAMED_BITS)) >> (32 - SRD_NAMED_BITS);
+    const uint64_t named = near + (uint64_t)(int64_t)off;
+    const int32_t behind = (int32_t)(said << (32 - SRD_BEHIND_BITS)) >> (32 - SRD_BEHIND_BITS);
+    const int64_t missing = (int64_t)named + behind * SRD_BEHIND_STEP;
+    *missing_out = behind == SRD_BEHIND_NOTHING || missing < 0 ? 0 : (uint64_t)missing;
+    return named;
 }
 
 /* ---- lists of packets --------------------------------------------------------------------------- */

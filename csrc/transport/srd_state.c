@@ -7,7 +7,7 @@
 
 enum { FIRST_FLIGHTS = 16 };
 
-enum { DRAW_ANSWERS = 1, DRAW_PATHS = 2 };
+enum { DRAW_PATHS = 2 };
 
 static uint64_t all_paths(const fab_transport_t *self)
 {
@@ -23,7 +23,6 @@ static void init_connection(fab_transport_t *self, uint32_t host, uint32_t c)
     const int32_t lane = connections->tx_lane[c];
     const uint32_t channel = connections->tx_channel[c];
     tx->path_key = fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_PATHS);
-    tx->answer_entropy = (uint16_t)fab_flow_draw(self->fabric->seed, host, tx->dst, lane, channel, DRAW_ANSWERS);
     tx->place.data_class = (uint8_t)fab_min_i64(connections->tx_class[c], self->config->data_class_count - 1);
     tx->messages.at = UINT32_MAX;
     tx->head_end_psn = UINT64_MAX;
@@ -39,7 +38,6 @@ static void init_connection(fab_transport_t *self, uint32_t host, uint32_t c)
     fab_srd_rx_t *rx = &self->rx[connections->rx_first[tx->dst] + tx->receiver_qpn];
     rx->src = (uint16_t)host;
     rx->sender_qpn = (uint16_t)(c - connections->tx_first[host]);
-    rx->entropy = tx->answer_entropy;
 }
 
 fab_transport_t *fab_srd_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,

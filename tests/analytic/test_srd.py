@@ -127,6 +127,35 @@ def test_a_slow_path_is_left():
     assert last_ms(run) < 1.7 * bound / 1e6
 
 
+DOWN, ERRORS = 0, 3  # changes of a fabric: (when, link, what, value)
+
+
+def test_a_dead_path_is_left():
+    """One of four spines' cables is cut and nobody tells: RoCE gives up, SRD goes around it in a millisecond."""
+    world = leaf_spine(2, 4, 4)
+    cut = next(i for i, cable in enumerate(world.cables) if cable[0] == 8)  # first leaf, first spine
+    work = flows(*[(h, 4 + h, 20_000_000) for h in range(4)])
+    before, after = (finish(world, work, srd(), changes=[(100 * US, 2 * cut, DOWN, 0)] * n) for n in (0, 1))
+    counters = after.counters()
+    assert counters["lost"] > 0 and counters["retransmits"] >= counters["lost"] / 2
+    assert last_ms(after) < 4 / 3 * last_ms(before) + 1
+    assert uplink_bytes(world, after)[0] < 0.2 * uplink_bytes(world, after)[1]
+    with pytest.raises(EngineError, match="gave up"):
+        finish(world, work, ("link", "pause", {}), changes=[(100 * US, 2 * cut, DOWN, 0)])
+
+
+def test_a_path_with_bit_errors_is_used_less():
+    """One in about fifteen frames is lost on one of four spines."""
+    world = leaf_spine(2, 4, 4)
+    bad = next(i for i, cable in enumerate(world.cables) if cable[0] == 8)
+    work = flows(*[(h, 4 + h, 20_000_000) for h in range(4)])
+    run = finish(world, work, srd(), changes=[(0, 2 * bad, ERRORS, 10**12)])
+    counters, loads = run.counters(), uplink_bytes(world, run)[:4]
+    assert counters["lost"] > 0 and counters["timeouts"] < 10
+    assert loads[0] < 0.75 * loads[1:].min()
+    assert last_ms(run) < 3
+
+
 def test_one_path_is_one_path():
     world = leaf_spine(2, 4, 2)
     run = finish(world, flows((0, 2, 1_000_000)), srd(path_count=1))

@@ -22,6 +22,7 @@ DELIVER_KEY = 3 << 56
 DRAW_PATHS = 2
 MOST_DOUBLINGS = 20
 MOST_STRIKES = 6
+BEHIND_STEP, BEHIND_NOTHING = 16, -32
 
 
 @dataclass
@@ -72,6 +73,20 @@ class Sender:
 class Receiver:
     put_in_order: int = 0  # packets of the message that is arriving that came early
     ready_ps: int = 0
+
+
+def answer(named: int, missing: int) -> int:
+    """Return an acknowledgement's number: what it names, and how far behind the missing one is (6 bits)."""
+    behind = min(max((missing - named) // BEHIND_STEP, BEHIND_NOTHING), -BEHIND_NOTHING - 1)
+    return (named & 0x3FFFF) << 6 | (behind & 0x3F)
+
+
+def told(said: int, near: int) -> tuple[int, int]:
+    """Return what an acknowledgement names, and before which number everything has arrived."""
+    off = ((said >> 6) - near) & 0x3FFFF
+    named = near + (off - (1 << 18) if off >> 17 else off)
+    behind = (said & 0x3F) - (64 if said & 0x20 else 0)
+    return named, 0 if behind == BEHIND_NOTHING else named + behind * BEHIND_STEP
 
 
 class Srd(Host):
@@ -238,9 +253,8 @@ class Srd(Host):
         return flight.size
 
     def acknowledged(self, c: Connection, packet: Packet, now: int) -> None:
-        s, named = self.sender(c), packet.psn
-        distance = packet.entropy ^ c.answer_entropy
-        missing = named + (distance - (1 << 16) if distance >> 15 else distance)
+        s = self.sender(c)
+        named, missing = told(packet.psn, c.una)
         ack, lost = Ack(now, None, 0, 0, c.next), False
         if named in s.window and s.window[named].state != "arrived":
             flight = s.window[named]
@@ -308,10 +322,10 @@ class Srd(Host):
             c.early[psn] = packet.last
         c.unanswered = 0
         self.sim.count["acks"] += 1
-        entropy = c.answer_entropy ^ ((c.expected - psn) & 0xFFFF)
-        answer = Packet(ACK, c.src, c.at_src, psn, self.param["ack_bytes"], entropy=entropy)
-        answer.marked = packet.marked
-        self.emit(answer, now)
+        said = answer(psn, c.expected)
+        reply = Packet(ACK, c.src, c.at_src, said, self.param["ack_bytes"], entropy=packet.entropy)
+        reply.marked = packet.marked
+        self.emit(reply, now)
 
     def take_next(self, c: Connection, r: Receiver, last: bool, now: int) -> None:
         """Take the expected packet; a message is delivered when its packets have been put in order."""
