@@ -269,6 +269,7 @@ static void timed_out(fab_transport_t *self, fab_worker_t *worker, fab_srd_host_
         const bool stalled = tx->progress_ps <= late_ps;
         if (stalled) {
             worker->timeouts++;
+            tx->progress_ps = now_ps; /* the next counts from here, whatever else is late by then */
             if (tx->retries++ >= self->config->values[SRD_RETRY_LIMIT_COUNT]) {
                 worker->error = FAB_E_TRANSPORT;
                 worker->error_connection = (int32_t)(host->tx_first + qpn);

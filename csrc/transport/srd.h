@@ -71,7 +71,7 @@ typedef struct {
     uint64_t in_service;   /* bit set of paths */
     int64_t back_ps;       /* when the first path may come back */
     int64_t srtt_ps, rttvar_ps;
-    int64_t progress_ps; /* the newest acknowledgement of anything */
+    int64_t progress_ps; /* the newest acknowledgement of anything, or the newest time-out */
     int64_t cnp_at_ps;
     uint64_t path_key; /* of the draws of its paths' entropies */
     uint32_t flight_mask;

@@ -131,7 +131,7 @@ DOWN, ERRORS = 0, 3  # changes of a fabric: (when, link, what, value)
 
 
 def test_a_dead_path_is_left():
-    """One of four spines' cables is cut and nobody tells: RoCE gives up, SRD goes around it in a millisecond."""
+    """A cable to one of four spines is cut and nobody tells: RoCE gives up, SRD goes around it."""
     world = leaf_spine(2, 4, 4)
     cut = next(i for i, cable in enumerate(world.cables) if cable[0] == 8)  # first leaf, first spine
     work = flows(*[(h, 4 + h, 20_000_000) for h in range(4)])

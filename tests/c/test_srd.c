@@ -153,6 +153,25 @@ static void paths_rest_and_come_back(void)
     fab_pool_free(&worker.pool);
 }
 
+/* ---- acknowledgements --------------------------------------------------------------------------- */
+
+/* What an acknowledgement says is what was meant, and never more than has arrived. */
+static void acknowledgements_say_no_more_than_is_so(void)
+{
+    dice_t dice = {11};
+    for (int i = 0; i < 20000; i++) {
+        const uint64_t missing = dice_roll(&dice) >> (2 + dice_below(&dice, 60));
+        const uint64_t named = missing + dice_below(&dice, 4000) - (missing < 2000 ? 0 : 2000);
+        const uint64_t near = missing - (missing < 3000 ? missing : dice_below(&dice, 3000));
+        uint64_t told;
+        CHECK(fab_srd_ack_named(fab_srd_ack_of(named, missing), near, &told) == named);
+        CHECK(told <= missing);
+        const int64_t off = (int64_t)(missing - named);
+        if (off >= -480 && off < 496)
+            CHECK(told + 16 > missing);
+    }
+}
+
 /* ---- messages and cookies ----------------------------------------------------------------------- */
 
 static void cookies_arrive_in_order(void)
@@ -208,6 +227,7 @@ void test_srd(void)
 {
     lists_survive_a_window_that_grows();
     paths_rest_and_come_back();
+    acknowledgements_say_no_more_than_is_so();
     cookies_arrive_in_order();
     many_to_one((choice_t[]){{"transport", "srd", NULL, 0}}, 1);
     many_to_one((choice_t[]){{"transport", "srd", "control_priority", 1},

@@ -228,7 +228,7 @@ def srd_world(seed: int) -> World:
         first_rto_ps=20 * MS if far else rng.choice([50 * US, MS, 5 * MS]),
         min_rto_ps=rng.choice([US, 100 * US, 2 * MS]),
         max_rto_ps=rng.choice([US, 5 * MS, 50 * MS]),
-        retry_limit_count=rng.choice([1000, 12, 3, 1]),
+        retry_limit_count=rng.choice([1000, 12, 1, 0]),
         window_bytes=rng.choice([0, 1, 20_000, 262_144]),
         reorder_count=rng.choice([64, 65, 1024]),
         reorder_ps=rng.choice([0, 0, 500 * NS]),

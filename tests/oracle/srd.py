@@ -219,6 +219,7 @@ class Srd(Host):
             stalled = s.progress_ps <= now - rto
             if stalled:
                 self.sim.count["timeouts"] += 1
+                s.progress_ps = now
                 c.retries += 1
                 if c.retries > self.param["retry_limit_count"]:
                     raise GaveUpError(now)
