@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from oracle.generate import random_world
+from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
 from oracle.world import Cable, World
 from scenes import NS, SCENES, US, fat_tree, flows, scene, star
 
@@ -76,8 +76,9 @@ def random_changes(rng: random.Random, world: World, horizon: int) -> list[tuple
 @st.composite
 def failing(draw: st.DrawFn) -> tuple[World, dict[str, Any], int]:
     """A world, its changes, and about how long it takes."""
-    world = random_world(draw(st.integers(0, 2**40)))
     rng = random.Random(draw(st.integers(0, 2**32)))
+    kind = rng.choice([random_world, random_world, class_world, credit_world, controller_world, srd_world])
+    world = kind(draw(st.integers(0, 2**40)))
     whole = start(world)
     try:
         whole.step()
