@@ -48,8 +48,9 @@ typedef struct {
     /* A congestion notification arrived. */
     void (*on_cnp)(const fab_cc_config_t *config, fab_cc_state_t *state, int64_t now_ps);
     uint32_t more_bytes;
-    bool wants_rtt;  /* fills fab_cc_ack_t.rtt_ps: senders keep the time of every packet under way */
-    bool wants_hops; /* fills fab_cc_ack_t.hops: switches write telemetry, receivers send it back */
+    bool wants_rtt;       /* fills fab_cc_ack_t.rtt_ps: senders keep the time of every packet under way */
+    bool wants_hop_count; /* fills fab_cc_ack_t.hop_count from the routes at the start of the run */
+    bool wants_hops;      /* fills fab_cc_ack_t.hops: switches write telemetry, receivers send it back */
     /* An acknowledgement arrived; NULL: the controller does not care for them. */
     void (*on_ack)(const fab_cc_config_t *config, fab_cc_state_t *state, const fab_cc_ack_t *ack);
     /* A packet may leave while fewer bytes than this are under way, at least 1; NULL: no window. */

@@ -198,6 +198,7 @@ const fab_cc_ops_t fab_cc_swift = {
     .init = init,
     .on_send = on_send,
     .wants_rtt = true,
+    .wants_hop_count = true,
     .on_ack = on_ack,
     .window_bytes = window_bytes,
     .on_loss = on_loss,

@@ -95,6 +95,9 @@ typedef struct {
     struct fab_credit *credits; /* of links with credits; NULL: there are none */
     fab_link_fault_t *faults;   /* NULL: nothing changes during the run */
     uint64_t seed;
+    /* How many switches a packet with such an entropy passes, as routes are now. */
+    uint32_t (*switches_between)(const void *context, uint32_t network, uint32_t src, uint32_t dst, uint32_t entropy);
+    const void *switches_context;
     struct fab_telemetry_ring *telemetry; /* [link_count]; NULL: no network writes any */
 } fab_fabric_t;
 

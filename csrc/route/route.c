@@ -68,3 +68,19 @@ void fab_route_free(fab_route_t *self)
     fab_torus_free(self->torus);
     *self = (fab_route_t){0};
 }
+
+enum { WAY_MOST = 255 };
+
+uint32_t fab_route_switches_between(const fab_net_t *net, uint32_t network, const fab_route_t *route, uint32_t src,
+                                    uint32_t dst, uint32_t entropy)
+{
+    uint32_t link = net->out_link[net->host_link[network][src]], count = 0;
+    for (; count < WAY_MOST && net->nodes[net->rx_slot[link]].is_switch; count++) {
+        const fab_node_t *node = &net->nodes[net->rx_slot[link]];
+        const uint32_t port = fab_route_port(route, &route->rules[node->index], dst, entropy);
+        if (port == FAB_NONE)
+            break;
+        link = net->out_link[node->first_link + port];
+    }
+    return count;
+}

@@ -118,6 +118,10 @@ FAB_INLINE uint32_t fab_route_port(const fab_route_t *self, const fab_rule_t *ru
     return fab_route_port_otherwise(self, rule, dst, entropy);
 }
 
+/* How many switches a packet passes; on a way that is cut, those before the cut. */
+uint32_t fab_route_switches_between(const fab_net_t *net, uint32_t network, const fab_route_t *route, uint32_t src,
+                                    uint32_t dst, uint32_t entropy);
+
 /* The class that a packet of class `class` came in by in_port has on the link that it leaves by; only with
  * changes_class. Where it comes from a host, the entropy chooses. */
 uint32_t fab_route_next_class(const fab_route_t *self, const fab_rule_t *rule, uint32_t in_port, uint32_t out_port,

@@ -32,12 +32,19 @@ static bool may_cut_through(const fab_net_t *net, const int64_t *least_mbps, uin
     return node->is_switch;
 }
 
+static uint32_t switches_between(const void *context, uint32_t network, uint32_t src, uint32_t dst, uint32_t entropy)
+{
+    const fab_model_t *model = context;
+    return fab_route_switches_between(&model->net, network, &model->networks[network].route, src, dst, entropy);
+}
+
 static int init_links(fab_run_t *self)
 {
     const fab_model_t *model = self->model;
     const fab_net_t *net = &model->net;
     fab_worker_t *worker = &self->workers[0];
-    self->fabric = (fab_fabric_t){.net = net, .seed = self->options.seed};
+    self->fabric = (fab_fabric_t){
+        .net = net, .seed = self->options.seed, .switches_between = switches_between, .switches_context = model};
     self->fabric.links = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.links);
     self->fabric.heads = malloc(((size_t)net->link_count + 1) * sizeof *self->fabric.heads);
     self->fabric.ports = aligned_alloc(FAB_CACHE_LINE, ((size_t)net->link_count + 1) * sizeof *self->fabric.ports);

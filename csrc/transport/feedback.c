@@ -73,6 +73,7 @@ void fab_feedback_acked(fab_transport_t *self, fab_worker_t *worker, fab_tx_t *t
         .rtt_ps = -1,
         .acked_psn = tx->una_psn,
         .next_psn = tx->next_psn,
+        .hop_count = more->hop_count,
         .marked = packet->psn_flags & FAB_FLAG_CE,
     };
     if (advances) {

@@ -21,7 +21,8 @@ struct fab_feedback {
     uint64_t newest_psn;           /* one past the newest ever sent */
     int64_t una_bytes, next_bytes; /* end_bytes before una_psn and next_psn */
     int64_t window_bytes;
-    uint64_t *named; /* ring of packets to send again, in their order */
+    uint32_t hop_count; /* switches on the way, for a controller that wants it */
+    uint64_t *named;    /* ring of packets to send again, in their order */
     uint32_t named_mask, named_head, named_tail;
 };
 

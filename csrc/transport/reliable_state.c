@@ -90,6 +90,9 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             cc->init(cc_config, &tx->cc, net->rate_mbps[out] * 1000);
             if (self->measures)
                 fab_feedback_renew(self, tx);
+            if (cc->wants_hop_count)
+                fab_feedback_of(self, tx)->hop_count =
+                    fabric->switches_between(fabric->switches_context, network, h, tx->dst, tx->entropy);
             fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] * qps + tx->receiver_qpn];
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(at - self->hosts[h].tx_first);

@@ -72,6 +72,7 @@ class Connection:
         self.next_send_ps = self.progress_ps = 0
         self.retries = 0
         self.cc: Any = None
+        self.switches = 0  # on the way
         self.sent: dict[int, tuple[int | None, int]] = {}  # by psn: when (None: more than once), end in bytes
         self.named: deque[int] = deque()  # with selective repeat: to send again
         self.una_bytes = self.next_bytes = 0  # on the wire, before una and next
@@ -254,7 +255,7 @@ class Host:
     def acknowledge(self, c: Connection, una: int, hops: tuple[Hop, ...], now: int) -> None:
         """Everything before ``una`` has arrived."""
         ack = Ack(
-            now, None, 0, max(una, c.una), max(una, c.next), len(hops), hops
+            now, None, 0, max(una, c.una), max(una, c.next), c.switches, hops
         )  # it may have gone back in vain
         if una > c.una:
             sent_at, end_bytes = c.sent[una - 1]
@@ -276,7 +277,7 @@ class Host:
 
     def named(self, c: Connection, packet: Packet, now: int) -> None:
         """A NAK names one packet, and says nothing of those before."""
-        c.cc.acked(Ack(now, None, 0, c.una, c.next, len(packet.hops), packet.hops))
+        c.cc.acked(Ack(now, None, 0, c.una, c.next, c.switches, packet.hops))
         if c.una <= packet.psn < c.next:
             self.sim.count["retransmits"] += 1
             c.named.append(packet.psn)

@@ -12,8 +12,8 @@ from .controllers import CONTROLLERS
 from .credits import CreditHost, CreditLink, VoqSwitch
 from .dcqcn import Dcqcn
 from .fabric import PAUSE, Link, Packet, Switch
-from .host import PSN_MASK, GaveUpError, Host
-from .network import KINDS
+from .host import PSN_MASK, Connection, GaveUpError, Host
+from .network import KINDS, Adaptive, Network
 from .program import Op, Program
 from .srd import ClassSrd, Srd
 
@@ -69,7 +69,17 @@ class Simulator:
         self.program = Program(self, ops, world.rank_host, world.algorithms)
         for first in self.program.connections.values():
             for c in first.group:
+                c.switches = self.switches_between(c)
                 c.cc = controller(self, self.hosts[c.src].out.rate_mbps * 1000)
+
+    def switches_between(self, c: Connection) -> int:
+        """Return how many switches a connection's packets pass, however they choose."""
+        count, node = 0, self.hosts[c.src].out.rx
+        while node >= len(self.hosts):
+            count += 1
+            output = Network.output if isinstance(self.network, Adaptive) else type(self.network).output
+            node = self.nodes[node].outs[output(self.network, node, c.dst, c.entropy, lambda port: 0)].rx
+        return count
 
     def _kinds(self, world: World) -> tuple[Any, Any, Any]:
         """Return what hosts, switches and links are made of."""
