@@ -17,7 +17,7 @@ _ASTRA = "astra-sim/astra-sim @ 518bd51, congestion-aware analytical back end, R
 _SEEDS = 16
 
 
-# Its T is 12 us of links and six times 80 ns; its telemetry, 42 bytes, fills what pads an acknowledgement to 60.
+# Its T is 12 us of links and six times 80 ns; 14 bytes pad an acknowledgement that has no telemetry.
 _HPCC = (
     "link.model=lossy",
     "transport.ack=46B",
@@ -90,7 +90,7 @@ def ns3_hpcc_one_flow() -> float:
     published=938.5,
     unit="us",
     tolerance=0.1,
-    source=f"{_NS3_HPCC}; its first flow ends at 866.8 us, that here at 620: the shares differ, their sum does not",
+    source=f"{_NS3_HPCC}; its first flow ends at 866.8 us, here at 620: shares differ, their sum does not",
     kind="simulator",
 )
 def ns3_hpcc_two_to_one() -> float:
