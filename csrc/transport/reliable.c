@@ -671,7 +671,10 @@ void fab_reliable_turn(fab_transport_t *self, fab_worker_t *worker, uint32_t slo
 int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
 {
     const fab_host_t *host = &self->hosts[self->fabric->net->nodes[slot].index];
-    return fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
+    int64_t next_ps = fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
+    if (FAB_UNLIKELY(host->blocked)) /* credits may have come since */
+        next_ps = fab_min_i64(next_ps, unblocked_ps(self, host));
+    return next_ps;
 }
 
 void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, uint32_t qpn, int64_t bytes,

@@ -96,7 +96,7 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             fab_rx_t *rx = &self->rx[connections->rx_first[tx->dst] * qps + tx->receiver_qpn];
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(at - self->hosts[h].tx_first);
-            rx->data_class = connections->tx_class[c];
+            rx->data_class = tx->data_class;
             rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAWS * qp + DRAW_ANSWERS);
             rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
         }
