@@ -5,7 +5,7 @@
  * A17 (RoCEv2); DCQCN, SIGCOMM 2015 (notification point). A packet is numbered on from the last, whatever the
  * message; the receiver takes packets in their order and names the first missing one in a NAK. With packet
  * spraying it keeps packets that came early (`reorder_count`) instead. */
-#include "transport/feedback.h"
+#include "transport/line.h"
 
 void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out)
 {
@@ -24,8 +24,6 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
 }
 
 /* ---- what leaves the host ----------------------------------------------------------------------- */
-
-/* `measures` here and below: self->measures, a constant wherever speed counts. */
 
 /* Hands a packet to the host's link. Control packets do not wait for the NIC's turn. */
 FAB_INLINE void emit(fab_transport_t *self, fab_worker_t *worker, uint32_t out, fab_packet_t packet, int64_t now_ps,
@@ -80,288 +78,6 @@ FAB_INLINE void answer(fab_transport_t *self, fab_worker_t *worker, const fab_rx
         emit(self, worker, host->out_link, packet, now_ps, measures);
 }
 
-/* What the next packet of a connection that may send weighs; finds its message. */
-FAB_INLINE int64_t next_bytes(const fab_transport_t *self, fab_tx_t *tx)
-{
-    const int64_t *v = self->config->values;
-    if (tx->next_psn == tx->current.end_psn) {
-        tx->messages.at++;
-        tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
-    }
-    const uint64_t index = tx->next_psn - tx->current.first_psn;
-    const bool last = tx->next_psn + 1 == tx->current.end_psn;
-    if (!last && index)
-        return self->full_bytes;
-    const int64_t mtu = v[RELIABLE_MTU_BYTES], payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
-    const int64_t wire =
-        ((payload + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES] + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
-    return fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
-}
-
-/* Builds the next packet of a connection, of `wire` bytes, and moves its state on. */
-FAB_INLINE fab_packet_t next_packet(fab_transport_t *self, fab_tx_t *tx, int64_t wire)
-{
-    const bool last = tx->next_psn + 1 == tx->current.end_psn;
-    const fab_packet_t packet = {
-        .psn_flags = ((uint32_t)tx->next_psn & FAB_PSN_MASK) | (last ? FAB_FLAG_LAST : 0) |
-                     (uint32_t)tx->data_class << FAB_CLASS_SHIFT,
-        .dst = tx->dst,
-        .qpn = tx->receiver_qpn,
-        .bytes = (uint16_t)wire,
-        .entropy = self->spray ? (uint16_t)fab_keyed_draw(self->fabric->seed, FAB_KEY_SPRAY, tx->entropy, tx->next_psn)
-                               : tx->entropy,
-    };
-    tx->next_psn++;
-    return packet;
-}
-
-/* Makes the first packet named missing the next one, and gives back what was. */
-typedef struct {
-    uint64_t next_psn;
-    uint32_t message_at;
-    fab_message_t current;
-} turned_t;
-
-static turned_t turn_back(const fab_transport_t *self, fab_tx_t *tx)
-{
-    const turned_t before = {tx->next_psn, tx->messages.at, tx->current};
-    tx->next_psn = fab_feedback_first_named(self, tx);
-    tx->messages.at = tx->messages.head;
-    while (fab_messages_at(&tx->messages, tx->messages.at)->end_psn <= tx->next_psn)
-        tx->messages.at++;
-    tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
-    return before;
-}
-
-static void turn_forth(fab_tx_t *tx, turned_t before)
-{
-    tx->next_psn = before.next_psn;
-    tx->messages.at = before.message_at;
-    tx->current = before.current;
-}
-
-static fab_packet_t next_again(fab_transport_t *self, fab_tx_t *tx)
-{
-    const turned_t before = turn_back(self, tx);
-    const fab_packet_t packet = next_packet(self, tx, next_bytes(self, tx));
-    turn_forth(tx, before);
-    return packet;
-}
-
-FAB_INLINE int64_t next_bytes_of_any(const fab_transport_t *self, fab_tx_t *tx)
-{
-    if (FAB_LIKELY(!self->measures || !fab_feedback_pending(self, tx)))
-        return next_bytes(self, tx);
-    const turned_t before = turn_back(self, tx);
-    const int64_t bytes = next_bytes(self, tx);
-    turn_forth(tx, before);
-    return bytes;
-}
-
-FAB_INLINE bool may_send(const fab_transport_t *self, const fab_tx_t *tx, const bool measures)
-{
-    if (measures && fab_feedback_pending(self, tx))
-        return true;
-    return tx->next_psn < tx->end_psn && tx->next_psn - tx->una_psn < self->window_packets &&
-           (!measures || fab_feedback_window_open(self, tx));
-}
-
-FAB_INLINE void push_ready(fab_transport_t *self, fab_host_t *host, uint32_t qpn)
-{
-    fab_tx_t *txs = &self->tx[host->tx_first];
-    const uint32_t c = txs[qpn].data_class;
-    txs[qpn].next_ready = FAB_NONE;
-    if (host->ready >> c & 1)
-        txs[host->ready_last[c]].next_ready = qpn;
-    else
-        host->ready_first[c] = qpn;
-    host->ready_last[c] = qpn;
-    host->ready |= (uint8_t)(1u << c);
-}
-
-/* Takes the first of a class out of line. */
-FAB_INLINE void drop_ready(fab_transport_t *self, fab_host_t *host, uint32_t c)
-{
-    host->ready_first[c] = self->tx[host->tx_first + host->ready_first[c]].next_ready;
-    if (host->ready_first[c] == FAB_NONE)
-        host->ready &= (uint8_t)~(1u << c);
-}
-
-/* Takes the connection whose turn it is: round robin in its class, and among classes as in a switch. */
-FAB_INLINE uint32_t pop_ready(fab_transport_t *self, fab_host_t *host)
-{
-    const uint32_t waiting = host->ready & ~(uint32_t)host->paused;
-    uint32_t c = 0;
-    if (FAB_UNLIKELY(self->config->data_class_count > 1)) {
-        /* by packets of one size: what the next ones weigh is only known when they are built */
-        const uint16_t one[FAB_DATA_CLASSES_MAX] = {1, 1, 1, 1};
-        c = fab_classes_pick(&host->turns, self->config->arbitration, self->config->data_class_count, waiting, one, 1);
-    }
-    const uint32_t qpn = host->ready_first[c];
-    drop_ready(self, host, c);
-    return qpn;
-}
-
-static void set_timer_at(fab_worker_t *worker, fab_host_t *host, int64_t when_ps, uint64_t key)
-{
-    if (!fab_heap_push(&host->timers, &worker->pool, (fab_timer_t){when_ps, key}))
-        worker->error = FAB_E_MEMORY;
-}
-
-/* Puts a connection that may send in line: when the link is free, or when its pacing allows if that is later. */
-FAB_INLINE void get_in_line(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, fab_tx_t *tx, uint32_t qpn,
-                            int64_t free_ps)
-{
-    tx->in_line = true;
-    if (tx->next_send_ps > free_ps)
-        set_timer_at(worker, host, tx->next_send_ps, TIMER_PACE | qpn);
-    else
-        push_ready(self, host, qpn);
-}
-
-/* The same for one that may have been idle, and wakes the NIC for it. */
-FAB_INLINE void schedule(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps,
-                         const bool measures)
-{
-    fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-    if (tx->in_line || !may_send(self, tx, measures))
-        return;
-    const int64_t free_ps = fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps);
-    get_in_line(self, worker, host, tx, qpn, free_ps);
-    if (host->ready & ~host->paused)
-        host->wake_ps = fab_min_i64(host->wake_ps, free_ps);
-}
-
-/* A connection has sent a packet: paces it, watches over it, and puts it in line again. */
-FAB_INLINE void has_sent(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, fab_tx_t *tx, uint32_t qpn,
-                         uint32_t bytes, bool again, int64_t now_ps, const bool measures)
-{
-    const uint64_t pacing_q16 = self->cc->on_send(self->cc_config, &tx->cc, bytes, now_ps);
-    if (again)
-        fab_feedback_sent_again(self, tx);
-    else if (measures)
-        fab_feedback_sent(self, worker, tx, tx->next_psn - 1, bytes, now_ps);
-    tx->next_send_ps = now_ps + (int64_t)((bytes * pacing_q16 + FAB_WIRE_ONE - 1) >> FAB_WIRE_SHIFT);
-    if (!tx->rto_armed) {
-        tx->rto_armed = true;
-        tx->progress_ps = now_ps;
-        set_timer_at(worker, host, now_ps + self->config->values[RELIABLE_RTO_PS], TIMER_RTO | qpn);
-    }
-    if (may_send(self, tx, measures))
-        get_in_line(self, worker, host, tx, qpn, self->fabric->links[host->out_link].busy_ps);
-}
-
-/* ---- the NIC's turn with credits ----------------------------------------------------------------- */
-
-/* The data connection whose turn it is in a lane, among those that may send; NULL: there is none. */
-FAB_INLINE fab_tx_t *first_ready(fab_transport_t *self, fab_host_t *host, uint32_t lane)
-{
-    while (host->ready >> lane & 1) {
-        fab_tx_t *tx = &self->tx[host->tx_first + host->ready_first[lane]];
-        if (FAB_LIKELY(may_send(self, tx, self->measures)))
-            return tx;
-        drop_ready(self, host, lane);
-        tx->in_line = false;
-    }
-    return NULL;
-}
-
-/* When a NIC that waits for credits can go on, as far as is known. */
-static int64_t unblocked_ps(const fab_transport_t *self, const fab_host_t *host)
-{
-    const fab_credit_t *credit = &self->fabric->credits[host->out_link];
-    int64_t when_ps = FAB_NEVER;
-    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++)
-        if (host->short_bytes[lane])
-            when_ps = fab_min_i64(when_ps, fab_credit_available_ps(credit, lane, host->short_bytes[lane]));
-    return when_ps;
-}
-
-/* No lane has credits for its next packet: `sizes` are what those take, 0 where there is none. */
-static void block(fab_transport_t *self, fab_host_t *host, const uint32_t *sizes, int64_t now_ps)
-{
-    if (!host->blocked) {
-        fab_port_t *port = &self->fabric->ports[host->out_link];
-        host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = true;
-        port->paused_since_ps = now_ps;
-        port->pauses++;
-    }
-    for (uint32_t lane = 0; lane < self->config->lanes.count; lane++)
-        host->short_bytes[lane] = sizes[lane];
-    host->wake_ps = unblocked_ps(self, host);
-}
-
-static void unblock(fab_transport_t *self, fab_host_t *host, int64_t now_ps)
-{
-    fab_port_t *port = &self->fabric->ports[host->out_link];
-    host->blocked = port->paused = self->fabric->credits[host->out_link].wanted = false;
-    port->paused_ps += now_ps - port->paused_since_ps;
-}
-
-/* Sends one packet of a lane that has credits for it: a control packet before data. */
-FAB_INLINE void pull_lanes(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, int64_t now_ps,
-                           const bool one_lane)
-{
-    fab_credit_t *credit = &self->fabric->credits[host->out_link];
-    fab_link_t *link = &self->fabric->links[host->out_link];
-    uint32_t sizes[FAB_LANES_MAX] = {0}, ready = 0, waiting = 0, lane = 0;
-    uint16_t bytes[FAB_LANES_MAX] = {0};
-    for (uint32_t lanes = host->control | host->ready; lanes; lanes &= lanes - 1) {
-        lane = one_lane ? 0 : (uint32_t)__builtin_ctz(lanes);
-        if (host->control >> lane & 1) {
-            const fab_control_queue_t *q = &host->controls[lane];
-            bytes[lane] = q->ring[q->head & q->mask].bytes;
-        } else {
-            fab_tx_t *tx = first_ready(self, host, lane);
-            if (FAB_UNLIKELY(!tx))
-                continue;
-            bytes[lane] = (uint16_t)next_bytes_of_any(self, tx);
-        }
-        sizes[lane] = fab_credit_size(credit, bytes[lane]);
-        waiting |= 1u << lane;
-        ready |= (uint32_t)fab_credit_available(credit, lane, sizes[lane], now_ps) << lane;
-    }
-    if (!ready) {
-        host->wake_ps = FAB_NEVER;
-        if (waiting)
-            block(self, host, sizes, now_ps);
-        else if (host->blocked)
-            unblock(self, host, now_ps);
-        return;
-    }
-    if (host->blocked)
-        unblock(self, host, now_ps);
-    if (!one_lane)
-        lane = fab_lanes_pick(&self->config->lanes, &host->lane_turns, ready, bytes);
-    worker->packets++;
-    fab_credit_take(credit, lane, sizes[lane]);
-    if (host->control >> lane & 1) {
-        fab_control_queue_t *q = &host->controls[lane];
-        fab_link_start(worker, self->fabric, host->out_link, link, &q->ring[q->head++ & q->mask], now_ps);
-        if (q->head == q->tail)
-            host->control &= (uint8_t)~(1u << lane);
-    } else {
-        const uint32_t qpn = host->ready_first[lane];
-        fab_tx_t *tx = &self->tx[host->tx_first + qpn];
-        drop_ready(self, host, lane);
-        tx->in_line = false;
-        const bool again = self->measures && fab_feedback_pending(self, tx);
-        const fab_packet_t packet = FAB_UNLIKELY(again) ? next_again(self, tx) : next_packet(self, tx, bytes[lane]);
-        fab_link_start(worker, self->fabric, host->out_link, link, &packet, now_ps);
-        has_sent(self, worker, host, tx, qpn, bytes[lane], again, now_ps, self->measures);
-    }
-    host->wake_ps = host->control | host->ready ? link->busy_ps : FAB_NEVER;
-}
-
-static FAB_NOINLINE void pull_with_credits(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host,
-                                           int64_t now_ps)
-{
-    if (self->config->lanes.count == 1)
-        pull_lanes(self, worker, host, now_ps, true);
-    else
-        pull_lanes(self, worker, host, now_ps, false);
-}
-
 /* ---- the NIC's turn ------------------------------------------------------------------------------ */
 
 /* The link may be free; sends one packet. */
@@ -373,17 +89,18 @@ FAB_INLINE void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
         return;
     }
     if (FAB_UNLIKELY(self->config->credit)) {
-        pull_with_credits(self, worker, host, now_ps);
+        fab_line_pull_with_credits(self, worker, host, now_ps);
         return;
     }
-    const uint32_t qpn = pop_ready(self, host);
+    const uint32_t qpn = fab_line_pop_ready(self, host);
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     tx->in_line = false;
-    if (FAB_LIKELY(may_send(self, tx, measures))) {
+    if (FAB_LIKELY(fab_line_may_send(self, tx, measures))) {
         const bool again = measures && fab_feedback_pending(self, tx);
-        const fab_packet_t packet = again ? next_again(self, tx) : next_packet(self, tx, next_bytes(self, tx));
+        const fab_packet_t packet =
+            again ? fab_line_next_again(self, tx) : fab_line_next_packet(self, tx, fab_line_next_bytes(self, tx));
         emit(self, worker, host->out_link, packet, now_ps, measures);
-        has_sent(self, worker, host, tx, qpn, packet.bytes, again, now_ps, measures);
+        fab_line_has_sent(self, worker, host, tx, qpn, packet.bytes, again, now_ps, measures);
     }
     host->wake_ps = host->ready & ~host->paused ? fab_max_i64(now_ps, link->busy_ps) : FAB_NEVER;
 }
@@ -400,7 +117,7 @@ static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *hos
     tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     if (self->measures)
         fab_feedback_went_back(self, tx, timeout, now_ps);
-    schedule(self, worker, host, qpn, now_ps, self->measures);
+    fab_line_schedule(self, worker, host, qpn, now_ps, self->measures);
 }
 
 /* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
@@ -433,7 +150,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
     if (una <= tx->una_psn || una > tx->end_psn) {
         if (measures) {
             fab_feedback_acked(self, worker, tx, false, packet, now_ps);
-            schedule(self, worker, host, qpn, now_ps, measures);
+            fab_line_schedule(self, worker, host, qpn, now_ps, measures);
         }
         return;
     }
@@ -447,7 +164,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
     if (FAB_UNLIKELY(tx->head_end_psn <= una))
         finish_messages(self, worker, host_index, tx, una, now_ps);
     if (!tx->in_line)
-        schedule(self, worker, host, qpn, now_ps, measures);
+        fab_line_schedule(self, worker, host, qpn, now_ps, measures);
     else if (FAB_UNLIKELY(host->blocked)) /* what is next may weigh less now */
         host->wake_ps = fab_min_i64(host->wake_ps, fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps));
 }
@@ -549,7 +266,7 @@ FAB_INLINE void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
         if (measures && self->gaps && kind == FAB_NAK) { /* it names one packet, and says nothing of those before */
             fab_feedback_acked(self, worker, tx, false, &packet, now_ps);
             worker->retransmits += fab_feedback_name(self, worker, tx, una, now_ps);
-            schedule(self, worker, host, packet.qpn, now_ps, measures);
+            fab_line_schedule(self, worker, host, packet.qpn, now_ps, measures);
             return;
         }
         acknowledge(self, worker, host_index, &packet, una, now_ps, measures);
@@ -574,14 +291,14 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
     fab_tx_t *tx = &self->tx[host->tx_first + qpn];
     if ((timer.key & TIMER_KIND_MASK) == TIMER_PACE) {
         tx->in_line = false;
-        schedule(self, worker, host, qpn, now_ps, self->measures);
+        fab_line_schedule(self, worker, host, qpn, now_ps, self->measures);
         return;
     }
     const int64_t rto_ps = self->config->values[RELIABLE_RTO_PS];
     if (tx->una_psn == tx->next_psn) { /* nothing under way: armed again by the next packet */
         tx->rto_armed = false;
     } else if (tx->progress_ps + rto_ps > now_ps) {
-        set_timer_at(worker, host, tx->progress_ps + rto_ps, timer.key);
+        fab_line_set_timer_at(worker, host, tx->progress_ps + rto_ps, timer.key);
     } else {
         worker->timeouts++;
         if (tx->retries++ >= self->config->values[RELIABLE_RETRY_LIMIT_COUNT]) {
@@ -591,7 +308,7 @@ static void timer_fired(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
             return;
         }
         tx->progress_ps = now_ps;
-        set_timer_at(worker, host, now_ps + rto_ps, timer.key);
+        fab_line_set_timer_at(worker, host, now_ps + rto_ps, timer.key);
         go_back(self, worker, host, qpn, true, now_ps);
     }
 }
@@ -607,7 +324,7 @@ FAB_INLINE int64_t run_host_as(fab_transport_t *self, fab_worker_t *worker, uint
     fab_host_t *host = &self->hosts[host_index];
     const uint32_t in = host->in_link;
     if (FAB_UNLIKELY(host->blocked)) /* credits may have come since */
-        host->wake_ps = fab_min_i64(host->wake_ps, unblocked_ps(self, host));
+        host->wake_ps = fab_min_i64(host->wake_ps, fab_line_unblocked_ps(self, host));
     do {
         const int64_t timer_ps = host->timers.next_ps, arrival_ps = self->fabric->heads[in];
         const int64_t other_ps = fab_min_i64(timer_ps, arrival_ps);
@@ -688,7 +405,7 @@ void fab_reliable_post(fab_transport_t *self, fab_worker_t *worker, uint32_t hos
         worker->error = FAB_E_MEMORY;
         return;
     }
-    schedule(self, worker, host, qpn, now_ps, self->measures);
+    fab_line_schedule(self, worker, host, qpn, now_ps, self->measures);
 }
 
 bool fab_reliable_set_timer(fab_transport_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t when_ps)
