@@ -390,7 +390,7 @@ int64_t fab_reliable_next_ps(const fab_transport_t *self, uint32_t slot)
     const fab_host_t *host = &self->hosts[self->fabric->net->nodes[slot].index];
     int64_t next_ps = fab_min_i64(host->wake_ps, fab_min_i64(host->timers.next_ps, self->fabric->heads[host->in_link]));
     if (FAB_UNLIKELY(host->blocked)) /* credits may have come since */
-        next_ps = fab_min_i64(next_ps, unblocked_ps(self, host));
+        next_ps = fab_min_i64(next_ps, fab_line_unblocked_ps(self, host));
     return next_ps;
 }
 
