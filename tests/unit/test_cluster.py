@@ -6,14 +6,13 @@ import tomllib
 
 import numpy as np
 import pytest
-from presets import presets
 
 import fabricsim.fabrics
 from fabricsim.cluster import Cluster
 from fabricsim.errors import ConfigError
 from fabricsim.fabrics.parameters import read_values
 from fabricsim.fabrics.toml import key_lines, write_toml
-from fabricsim.platforms import list_platforms
+from fabricsim.platforms import list_platforms, preset_names
 from fabricsim.topology import KINDS
 from fabricsim.units import us
 
@@ -31,7 +30,7 @@ def setting(cluster: Cluster, room: str) -> dict[str, int]:
 # ---- presets
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_reads_back(name):
     cluster = Cluster.from_toml(name)
     assert cluster.name == name
