@@ -151,7 +151,7 @@ static int find_root(const fab_program_t *self, uint32_t set, uint32_t leaf, uin
 static uint32_t domain_reducer(const fab_program_t *self, uint32_t domain)
 {
     const fab_net_t *net = self->net;
-    for (uint32_t h = net->host_count - net->reducer_count; h < net->host_count; h++)
+    for (uint32_t h = net->host_count - net->reducer_count; domain != FAB_NONE && h < net->host_count; h++)
         if (net->component[1][net->slot_of[h]] == domain)
             return h;
     return FAB_NONE;
