@@ -1,7 +1,7 @@
 """``python tests/oracle SEED …``: show random worlds, and the first difference between core and oracle.
 
 ``c7`` is the world of seed 7 with several data classes, ``v7`` the one with credits and virtual lanes,
-``m7`` the one with a controller other than DCQCN, ``s7`` the one with SRD.
+``m7`` the one with a controller other than DCQCN, ``n7`` the one with two networks, ``s7`` the one with SRD.
 """
 
 import sys
@@ -10,19 +10,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
+from oracle.servers import server_world
 from oracle.world import compare
 
-KINDS = {"c": class_world, "m": controller_world, "s": srd_world, "v": credit_world}
+KINDS = {"c": class_world, "m": controller_world, "n": server_world, "s": srd_world, "v": credit_world}
 
 for text in sys.argv[1:]:
-    world = KINDS.get(text[0], random_world)(int(text.lstrip("cmsv")))
+    world = KINDS.get(text[0], random_world)(int(text.lstrip("cmnsv")))
     print(
         f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
     )
     for i, cable in enumerate(world.cables):
-        print(f"  cable {i}: {cable.a} - {cable.b}, {cable.rate_mbps} Mb/s, {cable.delay_ps} ps")
-    for room, (name, values) in world.settings.items():
-        print(f"  {room}: {name} {values}")
+        wire = f"{cable.rate_mbps} Mb/s, {cable.delay_ps} ps, network {cable.network}"
+        print(f"  cable {i}: {cable.a} - {cable.b}, {wire}")
+    for settings in (world.settings, world.up_settings):
+        for room, (name, values) in settings.items():
+            print(f"  {room}: {name} {values}")
+    for i, (name, values) in enumerate(world.variants):
+        print(f"  variant {i}: {name} {values}")
     for row in world.rows:
         print("  ", {name: value for name, value in row.items() if value not in (0, [], -1)})
     difference, oracle = compare(world, 10_000_000)

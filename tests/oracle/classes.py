@@ -16,7 +16,7 @@ from .host import Connection, Host
 from .rules import ppm_q16, times_q16, wire_bytes
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 
 MOST_HOPS = 8
@@ -25,7 +25,7 @@ MOST_HOPS = 8
 class Turns:
     """Whose turn it is among classes. A round adds ``quantum`` to each deficit, which pays for packets."""
 
-    def __init__(self, sim: Simulator, quantum: int) -> None:
+    def __init__(self, sim: Plane, quantum: int) -> None:
         self.strict = not sim.param["switch"]["class_round_robin"]
         self.quantum = quantum
         self.deficit = [0] * sim.param["switch"]["data_class_count"]
@@ -49,7 +49,7 @@ class Turns:
 class ClassLink(Link):
     """A link whose port has a queue for each data class; pauses stop some of them."""
 
-    def __init__(self, sim: Simulator, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
+    def __init__(self, sim: Plane, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
         super().__init__(sim, name, cable, tx, rx, delay_ps)
         self.queues: list[deque[Packet]] = [deque() for _ in range(sim.param["switch"]["data_class_count"])]
         self.paused_classes = 0  # bit set
@@ -198,7 +198,7 @@ class ClassSwitch(Switch):
 class ClassHost(Host):
     """A NIC with a line for each class; it chooses among them as a switch does, with a packet counting 1."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         super().__init__(sim, node)
         self.lines: list[deque[Connection]] = [
             deque() for _ in range(sim.param["switch"]["data_class_count"])

@@ -24,11 +24,25 @@ class Collective:
     def __init__(
         self, op: Any, position: int, param: dict[str, int], send: Callable[[int, int, int, int], None]
     ) -> None:
-        self.kind, self.size, self.splits = op.kind, op.size, op.splits
+        self.op, self.kind, self.size, self.splits = op, op.kind, op.size, op.splits
+        self.L = op.local_count
         self.n, self.position, self.root = len(op.ranks), position, op.root
         self.param, self.send = param, send
         self.channels = param.get("channel_count", 1)
         self.got = 0
+
+    def ring(self, channel: int) -> list[int]:
+        """Return a channel's ring: the domains in turn, changed between equal local ranks."""
+        ring = []
+        for domain in range(self.n // self.L):
+            enters, step = (channel - 1, -1) if domain % 2 else (channel, 1)
+            ring += [domain * self.L + (enters + step * i) % self.L for i in range(self.L)]
+        return ring
+
+    def ahead(self, channel: int, places: int) -> int:
+        """Return the position so many places ahead in a channel's ring."""
+        ring = self.ring(channel)
+        return ring[(ring.index(self.position) + places) % self.n]
 
     def peers(self) -> Iterator[tuple[int, int]]:
         """Yield the positions that this one may send to, each with a channel."""
@@ -45,7 +59,7 @@ class Collective:
 
 
 class Ring(Collective):
-    """In step s rank i sends part i-s to the next rank; n-1 steps, an all-reduce 2(n-1)."""
+    """In step s place i of a channel's ring sends the part of place i-s to the next; an all-reduce twice."""
 
     @property
     def steps(self) -> int:
@@ -58,13 +72,13 @@ class Ring(Collective):
 
     def peers(self) -> Iterator[tuple[int, int]]:
         if self.n > 1:
-            yield from (((self.position + 1) % self.n, channel) for channel in range(self.channels))
+            yield from ((self.ahead(channel, 1), channel) for channel in range(self.channels))
 
     def pass_on(self, step: int, piece: int, channel: int) -> None:
-        whole = part(self.size, self.n, (self.position - step) % self.n)
+        whole = part(self.size, self.n, self.ahead(channel, -step))
         size = part(part(whole, self.channels, channel), self.m, piece)
         number = (step * self.m + piece) * self.channels + channel
-        self.send((self.position + 1) % self.n, size, number, channel)
+        self.send(self.ahead(channel, 1), size, number, channel)
 
     def start(self) -> bool:
         if self.n == 1:
@@ -83,39 +97,43 @@ class Ring(Collective):
 
 
 class Chain(Collective):
-    """Chunks run from rank to rank, away from the root (broadcast) or towards it (reduce)."""
+    """Chunks run along each channel's ring, away from the root (broadcast) or towards it (reduce)."""
 
     @property
     def m(self) -> int:
         most = (1 << (STEP_BITS - 2)) // self.channels
         return pieces(self.size // self.channels, self.param["chunk_bytes"], most)
 
-    @property
-    def place(self) -> int:
-        """Return the place in the chain; the last one only receives."""
-        behind_root = (self.position - self.root) % self.n
-        return behind_root if self.kind == "broadcast" else (behind_root - 1) % self.n
+    def place(self, channel: int) -> int:
+        """Return the place in a chain; the last one only receives."""
+        ring = self.ring(channel)
+        behind_root = ring.index(self.position) - ring.index(self.root)
+        return (behind_root - (self.kind == "reduce")) % self.n
 
     def peers(self) -> Iterator[tuple[int, int]]:
-        if self.n > 1 and self.place != self.n - 1:
-            yield from (((self.position + 1) % self.n, channel) for channel in range(self.channels))
+        for channel in range(self.channels):
+            if self.place(channel) != self.n - 1:
+                yield self.ahead(channel, 1), channel
 
     def pass_on(self, step: int) -> None:
         piece, channel = divmod(step, self.channels)
-        size = part(part(self.size, self.channels, channel), self.m, piece)
-        self.send((self.position + 1) % self.n, size, step, channel)
+        if self.place(channel) != self.n - 1:
+            size = part(part(self.size, self.channels, channel), self.m, piece)
+            self.send(self.ahead(channel, 1), size, step, channel)
+
+    def is_done(self) -> bool:
+        return self.got == self.m * sum(self.place(channel) > 0 for channel in range(self.channels))
 
     def start(self) -> bool:
-        if self.n > 1 and self.place == 0:
-            for step in range(self.m * self.channels):
+        for step in range(self.m * self.channels):
+            if self.place(step % self.channels) == 0:
                 self.pass_on(step)
-        return self.n == 1 or self.place == 0
+        return self.is_done()
 
     def received(self, step: int) -> bool:
-        if self.place != self.n - 1:
-            self.pass_on(step)
+        self.pass_on(step)
         self.got += 1
-        return self.got == self.m * self.channels
+        return self.is_done()
 
 
 class Tree(Collective):

@@ -11,7 +11,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 NO_WINDOW = 1 << 60
 MILLION = 1_000_000
@@ -67,7 +67,7 @@ class Controller:
     wants_cnp = False
     wants_hops = False
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         self.param, self.line = sim.param["cc"], line_kbps
         self.rate = line_kbps
 
@@ -96,7 +96,7 @@ class Hpcc(Controller):
 
     wants_hops = True
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.reference = line_kbps
         self.rtt = self.param["base_rtt_ps"] or None
@@ -154,7 +154,7 @@ class Hpcc(Controller):
 class Timely(Controller):
     """Mittal et al., SIGCOMM 2015: the rate follows the gradient of the round trip."""
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.rate = self.bound(line_kbps)
         self.rtt = self.least = 0
@@ -196,7 +196,7 @@ class Timely(Controller):
 class Swift(Controller):
     """Kumar et al., SIGCOMM 2020: a window by a target delay. The window counts in 2^-16 bytes."""
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         p = self.param
         start = p["initial_window_bytes"] or carried(line_kbps, p["base_target_ps"])
@@ -273,7 +273,7 @@ class Swift(Controller):
 class SrdCc(Controller):
     """In the manner of SRD (Shalev et al., IEEE Micro 2020): rounds of a round trip, late or not."""
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.rate = self.bound(line_kbps)
         self.base = self.param["base_rtt_ps"]
@@ -329,7 +329,7 @@ class IbCc(Controller):
 
     wants_cnp = True
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.least = min(self.param["ccti_min_count"], self.param["ccti_limit_count"])
         self.index, self.turns = self.least, 0

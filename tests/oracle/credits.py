@@ -20,7 +20,7 @@ from .host import Connection, Host
 from .rules import KEY_MARK, draw
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 CREDIT, RELEASE = -2, -1  # before everything else at one time
 LANES_MOST = 4
@@ -29,7 +29,7 @@ LANES_MOST = 4
 class Lanes:
     """Whose turn it is among lanes: a high and a low list, each in weighted round robin."""
 
-    def __init__(self, sim: Simulator) -> None:
+    def __init__(self, sim: Plane) -> None:
         switch = sim.param["switch"]
         self.high_mask = switch["vl_high_mask"]
         self.weight = [switch[f"vl{lane}_weight"] for lane in range(LANES_MOST)]
@@ -63,7 +63,7 @@ class Lanes:
 class CreditLink(Link):
     """A link that its sender uses only with credits; the queues are the sender's, not the link's."""
 
-    def __init__(self, sim: Simulator, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
+    def __init__(self, sim: Plane, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
         super().__init__(sim, name, cable, tx, rx, delay_ps)
         self.block = sim.param["link"]["credit_block_bytes"]
         self.cut_through = rx >= len(sim.hosts)
@@ -131,7 +131,7 @@ class CreditLink(Link):
 class VoqSwitch:
     """Queues by input, lane and output; an output takes turns among lanes, a lane among inputs."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         self.sim, self.node = sim, node
         self.param = sim.param["switch"]
         self.ins: list[Any] = []
@@ -142,14 +142,17 @@ class VoqSwitch:
         for port, link in enumerate(self.ins):
             link.ready(self.outs[port])
         ports = range(len(self.outs))
-        self.queues = [
+        self.queues: list[list[list[deque[Packet]]]] = [
             [[deque() for _ in ports] for _ in range(self.lanes)] for _ in ports
         ]  # output, lane, input
         self.next_input = [[0] * self.lanes for _ in ports]
         self.turns = [Lanes(self.sim) for _ in ports]
         self.markable = [0 for _ in ports]
         self.fifo = bool(self.param["input_queue"])
-        self.line = {(p, c): deque() for p in ports for c in range(self.lanes)}  # behind the head of an input
+        inputs = [(port, lane) for port in ports for lane in range(self.lanes)]
+        self.line: dict[tuple[int, int], deque[tuple[Packet, int]]] = {
+            key: deque() for key in inputs
+        }  # behind the head of an input
         self.head_there = dict.fromkeys(self.line, False)
 
     def arrived(self, packet: Packet, port: int, now: int) -> None:
@@ -243,7 +246,7 @@ class VoqSwitch:
 class CreditHost(Host):
     """A NIC with a line of connections and a queue of answers for each lane; answers go before data."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         super().__init__(sim, node)
         self.lanes = sim.param["switch"]["vl_count"]
         self.lines: list[deque[Connection]] = [deque() for _ in range(self.lanes)]

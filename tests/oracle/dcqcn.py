@@ -11,7 +11,7 @@ from .controllers import Controller, pacing_q16
 from .fabric import CONTROLLER
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 ALPHA_ONE = 1 << 30
 ALPHA, CUT, INCREASE = range(3)
@@ -22,7 +22,7 @@ class Dcqcn(Controller):
 
     wants_cnp = True
 
-    def __init__(self, sim: Simulator, line_kbps: int) -> None:
+    def __init__(self, sim: Plane, line_kbps: int) -> None:
         super().__init__(sim, line_kbps)
         self.sim = sim
         self.target = line_kbps

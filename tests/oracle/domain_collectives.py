@@ -1,6 +1,6 @@
 """More collective algorithms: trees, halving, both networks, tori. ``collectives.py`` has the simple ones.
 
-``LOCALS`` is the number of ranks of a scale-up domain; the oracle's worlds have no domains.
+``L`` is the number of ranks of a scale-up domain.
 """
 
 from __future__ import annotations
@@ -12,12 +12,23 @@ from typing import Any
 from .collectives import STEP_BITS, Chain, Collective, Dissemination, Pairwise, Ring, Tree
 from .rules import part, pieces
 
-LOCALS = 1
-
 
 def cut(span: tuple[int, int], parts: int, i: int) -> tuple[int, int]:
     """Return even part i of a span (first byte, bytes)."""
     return span[0] + span[1] * i // parts, part(span[1], parts, i)
+
+
+def below_in_tree(d: int, tree: int, v: int) -> list[int | None]:
+    """Return the children, left and right, of a domain of d in one of the two trees."""
+    turn = (lambda x: d - 1 - x) if d % 2 == 0 else (lambda x: (x - tree) % d)
+    back = (lambda x: d - 1 - x) if d % 2 == 0 else (lambda x: (x + tree) % d)
+    v = turn(v) if tree else v
+    reach = (v & -v if v else 1 << (d - 1).bit_length()) // 2
+    left = v - reach if v and reach else None
+    while reach and v + reach >= d:
+        reach //= 2
+    right = v + reach if reach else None
+    return [None if x is None else back(x) if tree else x for x in (left, right)]
 
 
 class DoubleTree(Collective):
@@ -25,37 +36,30 @@ class DoubleTree(Collective):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.channels = min(self.channels, 3 * LOCALS)
+        self.channels = min(self.channels, 3 * self.L)
         most = min((1 << (STEP_BITS - 2)) // (2 * self.channels), 65535)
         self.m = pieces(self.size // (2 * self.channels), self.param["chunk_bytes"], most)
-        self.domains = self.n // LOCALS
-        self.domain, self.local = divmod(self.position, LOCALS)
+        self.domains = self.n // self.L
+        self.domain, self.local = divmod(self.position, self.L)
         self.come: Counter[tuple[int, int, int]] = Counter()  # by channel, tree, from
-
-    def below(self, tree: int, v: int) -> list[int | None]:
-        """Return the children of a domain, left and right."""
-        d = self.domains
-        turn = (lambda x: d - 1 - x) if d % 2 == 0 else (lambda x: (x - tree) % d)
-        back = (lambda x: d - 1 - x) if d % 2 == 0 else (lambda x: (x + tree) % d)
-        v = turn(v) if tree else v
-        reach = (v & -v if v else 1 << (d - 1).bit_length()) // 2
-        left = v - reach if v and reach else None
-        while reach and v + reach >= d:
-            reach //= 2
-        right = v + reach if reach else None
-        return [None if x is None else back(x) if tree else x for x in (left, right)]
 
     def neighbours(self, channel: int, tree: int) -> tuple[int | None, int, list[int | None]]:
         """Return the position above, what this one is to it, and those below: left, right, the chain's."""
-        head = channel % LOCALS
-        depth = (self.local - head) % LOCALS
-        chain = self.domain * LOCALS + (self.local + 1) % LOCALS if depth + 1 < LOCALS else None
+        head = channel % self.L
+        depth = (self.local - head) % self.L
+        chain = self.domain * self.L + (self.local + 1) % self.L if depth + 1 < self.L else None
         if depth:
-            return self.domain * LOCALS + (self.local - 1) % LOCALS, 2, [None, None, chain]
-        below = [None if v is None else v * LOCALS + head for v in self.below(tree, self.domain)]
+            return self.domain * self.L + (self.local - 1) % self.L, 2, [None, None, chain]
+        below = [
+            None if v is None else v * self.L + head for v in below_in_tree(self.domains, tree, self.domain)
+        ]
         for v in range(self.domains):
-            if self.domain in self.below(tree, v):
-                return v * LOCALS + head, self.below(tree, v).index(self.domain), [*below, chain]
+            if self.domain in below_in_tree(self.domains, tree, v):
+                return (
+                    v * self.L + head,
+                    below_in_tree(self.domains, tree, v).index(self.domain),
+                    [*below, chain],
+                )
         return None, 0, [*below, chain]
 
     def ways(self) -> Iterator[tuple[int, int]]:
@@ -181,33 +185,33 @@ class Hierarchical(Collective):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.slices = pieces(self.size, self.param["slice_bytes"], 10)
-        self.domains = self.n // LOCALS
-        self.domain, self.local = divmod(self.position, LOCALS)
+        self.domains = self.n // self.L
+        self.domain, self.local = divmod(self.position, self.L)
         self.begin = self.domains - 1 if self.kind == "all_gather" else 0
         self.end = (1 if self.kind == "reduce_scatter" else 2) * (self.domains - 1)
         self.reduced: Counter[int] = Counter()
         self.held: dict[int, list[int]] = {s: [] for s in range(self.slices)}
 
     def others(self) -> list[int]:
-        return [self.domain * LOCALS + (self.local + i) % LOCALS for i in range(1, LOCALS)]
+        return [self.domain * self.L + (self.local + i) % self.L for i in range(1, self.L)]
 
     def part_size(self, s: int, local: int, of: int) -> int:
         if self.kind != "all_reduce":
-            return part(part(self.size, self.n, of * LOCALS + local), self.slices, s)
-        return part(part(part(self.size, self.slices, s), LOCALS, local), self.domains, of)
+            return part(part(self.size, self.n, of * self.L + local), self.slices, s)
+        return part(part(part(self.size, self.slices, s), self.L, local), self.domains, of)
 
     def peers(self) -> Iterator[tuple[int, int]]:
         yield from ((p, 0) for p in self.others())
         if self.domains > 1:
-            yield (self.domain + 1) % self.domains * LOCALS + self.local, 0
+            yield (self.domain + 1) % self.domains * self.L + self.local, 0
 
     def number(self, kind: int, index: int, s: int) -> int:
         return (index * self.slices + s) * 4 + kind
 
-    def ring(self, s: int, step: int) -> None:
+    def ring_on(self, s: int, step: int) -> None:
         if step < self.end:
             size = self.part_size(s, self.local, (self.domain - 1 - step) % self.domains)
-            to = (self.domain + 1) % self.domains * LOCALS + self.local
+            to = (self.domain + 1) % self.domains * self.L + self.local
             self.send(to, size, self.number(1, step, s), 0)
 
     def give(self, s: int, of: int) -> None:
@@ -218,17 +222,17 @@ class Hierarchical(Collective):
     def ring_came(self, s: int, step: int) -> None:
         if step >= self.domains - 2:
             self.give(s, (self.domain - 2 - step) % self.domains)
-        self.ring(s, step + 1)
+        self.ring_on(s, step + 1)
 
     def ready(self, s: int) -> None:
         if self.domains == 1:
             self.give(s, 0)
-        self.ring(s, 0)
+        self.ring_on(s, 0)
         for step in self.held[s]:
             self.ring_came(s, step)
 
     def is_done(self) -> bool:
-        others = LOCALS - 1
+        others = self.L - 1
         wanted = self.end - self.begin + others * (self.kind != "all_gather")
         return self.got == self.slices * (wanted + others * self.domains * (self.kind != "reduce_scatter"))
 
@@ -236,12 +240,12 @@ class Hierarchical(Collective):
         for s in range(self.slices):
             if self.kind == "all_gather":
                 self.give(s, self.domain)
-                self.ring(s, self.begin)
+                self.ring_on(s, self.begin)
                 continue
             for to in self.others():
-                size = sum(self.part_size(s, to % LOCALS, of) for of in range(self.domains))
+                size = sum(self.part_size(s, to % self.L, of) for of in range(self.domains))
                 self.send(to, size, self.number(0, 0, s), 0)
-            if LOCALS == 1:
+            if self.L == 1:
                 self.ready(s)
         return self.is_done()
 
@@ -250,10 +254,10 @@ class Hierarchical(Collective):
         self.got += 1
         if kind == 0:
             self.reduced[s] += 1
-            if self.reduced[s] == LOCALS - 1:
+            if self.reduced[s] == self.L - 1:
                 self.ready(s)
         elif kind == 1:
-            if self.kind != "all_gather" and self.reduced[s] < LOCALS - 1:
+            if self.kind != "all_gather" and self.reduced[s] < self.L - 1:
                 self.held[s].append(index)
             else:
                 self.ring_came(s, index)
@@ -265,32 +269,32 @@ class Pxn(Pairwise):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.domains = self.n // LOCALS
-        self.domain, self.local = divmod(self.position, LOCALS)
+        self.domains = self.n // self.L
+        self.domain, self.local = divmod(self.position, self.L)
         self.begun = self.collected = self.passed = self.open = 0
         self.come: Counter[int] = Counter()
         crossing = sum(self.of_domain(d, self.position) > 0 for d in range(self.domains) if d != self.domain)
-        self.expected = (LOCALS - 1) * self.domains + crossing
+        self.expected = (self.L - 1) * self.domains + crossing
 
     def of_domain(self, domain: int, to: int) -> int:
-        return sum(self.between(domain * LOCALS + i, to) for i in range(LOCALS))
+        return sum(self.between(domain * self.L + i, to) for i in range(self.L))
 
     def target(self, turn: int, local: int) -> int:
-        return (self.domain + turn) % self.domains * LOCALS + local % LOCALS
+        return (self.domain + turn) % self.domains * self.L + local % self.L
 
     def peers(self) -> Iterator[tuple[int, int]]:
-        yield from ((self.target(0, self.local + i), 0) for i in range(1, LOCALS))
+        yield from ((self.target(0, self.local + i), 0) for i in range(1, self.L))
         yield from ((self.target(turn, self.local), 0) for turn in range(1, self.domains))
 
     def go_on(self) -> bool:
         window = self.param["window_count"]
         while True:
             if self.begun < min(self.domains, self.passed + window):
-                for i in range(1, LOCALS):
+                for i in range(1, self.L):
                     size = self.between(self.position, self.target(self.begun, self.local + i))
                     self.send(self.target(0, self.local + i), size, 2 * self.begun, 0)
                 self.begun += 1
-            elif self.collected < self.begun and self.come[self.collected] == LOCALS - 1:
+            elif self.collected < self.begun and self.come[self.collected] == self.L - 1:
                 self.collected += 1
             elif self.passed < self.collected and self.open < window:
                 to = self.target(self.passed, self.local)

@@ -17,7 +17,7 @@ from .controllers import Hop
 from .rules import KEY_MARK, draw, ppm_q16, ps_per_byte_q16, times_q16, wire_bytes, wire_ps
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 DATA, ACK, NAK, CNP, PAUSE, RESUME = range(6)
 PAUSE_FRAME_BYTES = 84
@@ -48,7 +48,7 @@ class Packet:
 class Link:
     """One direction of a cable, with the queues of the port that sends into it."""
 
-    def __init__(self, sim: Simulator, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
+    def __init__(self, sim: Plane, name: int, cable: Any, tx: int, rx: int, delay_ps: int) -> None:
         self.sim, self.name, self.tx, self.rx, self.delay_ps = sim, name, tx, rx, delay_ps
         self.rate_mbps = cable.rate_mbps
         self.q16 = ps_per_byte_q16(cable.rate_mbps)
@@ -137,7 +137,7 @@ class Link:
 class Switch:
     """Output queues in a shared buffer; ECN as RED; dynamic thresholds (lossy) or PFC by input (lossless)."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         self.sim, self.node = sim, node
         self.param = sim.param["switch"]
         self.pfc = sim.param["link"] if sim.lossless else None

@@ -29,9 +29,9 @@ def random_world(seed: int) -> World:
     ordered_cut = rng.random() < 0.35
     torus = _torus(rng) if rng.random() < 0.12 else {}
     n_hosts, n_switches, pairs = _grid(rng, torus) if torus else _topology(rng)
-    cables, latency = _wires(rng, n_hosts, n_switches, pairs)
-    settings = _settings(
-        rng, lossless, ordered_cut, max(_ports(n_hosts + n_switches, pairs)), cables, latency
+    cables, latency = wires_of(rng, n_hosts, n_switches, pairs)
+    settings = settings_of(
+        rng, lossless, ordered_cut, max(ports_of(n_hosts + n_switches, pairs)), cables, latency
     )
     if torus and rng.random() < 0.8:
         settings["route"] = ("torus", {**torus, "hash_seed": rng.randrange(5)})
@@ -46,7 +46,7 @@ def random_world(seed: int) -> World:
         rows=_rows(rng, len(hosts), mtu),
         rank_host=hosts,
         settings=settings,
-        coll=_coll(rng, mtu),
+        coll=coll_of(rng, mtu),
         algorithms={**ALGORITHMS, **algorithms},
         seed=rng.getrandbits(63),
     )
@@ -60,6 +60,20 @@ def class_world(seed: int, *, lossless: bool = False) -> World:
     world = random_world(seed)
     rng = random.Random(~seed)
     classes = rng.randint(2, 4)
+    make_classes(rng, world, classes, lossless=lossless)
+    if rng.random() < 0.5:  # nothing but bursts
+        world.rows, hosts = [], len(world.rank_host)
+        frame = world.params("transport")["mtu_bytes"] + 118
+        for _ in range(rng.randint(2, 8)):
+            add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
+    spread = rng.random() < 0.8  # else one row in a while is of another class
+    for made in world.rows:
+        made["priority"] = rng.randrange(classes) if spread or rng.random() < 0.2 else 0
+    return world
+
+
+def make_classes(rng: random.Random, world: World, classes: int, *, lossless: bool = False) -> None:
+    """Give the switches of a world several data classes."""
     world.settings["transport"][1]["control_priority"] = 1
     frame = world.params("transport")["mtu_bytes"] + 118
     degree = [sum(n in (c.a, c.b) for c in world.cables) for n in range(world.n_hosts + world.n_switches)]
@@ -80,21 +94,13 @@ def class_world(seed: int, *, lossless: bool = False) -> World:
         buffer_bytes=max(1 << 14, least + rng.choice([0, 4, 12, 40]) * frame),
         dynamic_alpha_ppm=rng.choice([1_000_000, 500_000, 8_000_000]),
     )
-    if rng.random() < 0.5:  # nothing but bursts
-        world.rows, hosts = [], len(world.rank_host)
-        for _ in range(rng.randint(2, 8)):
-            _add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
-    spread = rng.random() < 0.8  # else one row in a while is of another class
-    for made in world.rows:
-        made["priority"] = rng.randrange(classes) if spread or rng.random() < 0.2 else 0
-    return world
 
 
 def controller_world(seed: int) -> World:
     """Return the world of a seed, of any of the other kinds, with a controller other than DCQCN."""
     rng = random.Random(seed * 3 + 2)
     world = rng.choice([random_world, random_world, class_world, credit_world])(seed)
-    name = rng.choice(["none", *_CONTROLLERS])
+    name = rng.choice(["none", *CONTROLLERS])
     if name == "hpcc":  # it needs telemetry
         world = rng.choice([random_world, class_world])(seed)
         transport = world.settings["transport"][1]
@@ -107,11 +113,11 @@ def controller_world(seed: int) -> World:
         reorder_distance_count=rng.choice([1, 4, 64]),
         qp_count=rng.choice([1, 1, 2, 3]),
     )
-    world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS.get(name, {}).items()})
+    world.settings["cc"] = (name, {p: rng.choice(values) for p, values in CONTROLLERS.get(name, {}).items()})
     return world
 
 
-_CONTROLLERS = {
+CONTROLLERS = {
     "hpcc": {
         "eta_ppm": [950_000, 500_000],
         "max_stage_count": [0, 5, 20],
@@ -169,6 +175,22 @@ def credit_world(seed: int) -> World:
     """Return the world of a seed on InfiniBand-like links: credits, virtual lanes, little buffers."""
     world = random_world(seed)
     rng = random.Random(seed * 2 + 1)
+    lanes, frame = make_credits(rng, world)
+    try:
+        world.model()
+    except ConfigError:  # a credit loop
+        world.settings["route"] = ("updown", {"single_path": rng.choice([0, 1])})
+    if rng.random() < 0.4:  # nothing but bursts
+        world.rows, hosts = [], len(world.rank_host)
+        for _ in range(rng.randint(2, 8)):
+            add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
+    for made in world.rows:
+        made["priority"] = rng.randrange(lanes)
+    return world
+
+
+def make_credits(rng: random.Random, world: World) -> tuple[int, int]:
+    """Give a world links with credits; return the lanes, and the bytes of a frame."""
     transport = world.settings["transport"][1]
     transport["control_priority"] = 0
     frame = transport["mtu_bytes"] + transport["header_bytes"] + transport["first_header_bytes"]
@@ -196,27 +218,22 @@ def credit_world(seed: int) -> World:
     for lane in range(4):
         switch[f"vl{lane}_weight"] = rng.choice([1, 16, 64, 255])
     world.settings["switch"] = ("voq", switch)
-    try:
-        world.model()
-    except ConfigError:  # a credit loop
-        world.settings["route"] = ("updown", {"single_path": rng.choice([0, 1])})
-    if rng.random() < 0.4:  # nothing but bursts
-        world.rows, hosts = [], len(world.rank_host)
-        for _ in range(rng.randint(2, 8)):
-            _add_flows(rng, world.rows, hosts, rng.randint(1, 20) * frame, together=True)
-    for made in world.rows:
-        made["priority"] = rng.randrange(lanes)
-    return world
+    return lanes, frame
 
 
 def srd_world(seed: int) -> World:
     """Return the world of a seed with SRD, one in four with several data classes, half with a controller."""
     world = class_world(seed) if seed % 4 == 3 else random_world(seed)
-    rng = random.Random(seed * 5 + 3)
+    make_srd(random.Random(seed * 5 + 3), world)
+    return world
+
+
+def make_srd(rng: random.Random, world: World) -> None:
+    """Let the hosts of a world speak SRD."""
     if rng.random() < 0.5:
-        able = [name for name in _CONTROLLERS if name != "hpcc"]  # SRD carries no telemetry
+        able = [name for name in CONTROLLERS if name != "hpcc"]  # SRD carries no telemetry
         name = rng.choice([*able, "srd_cc", "srd_cc"])
-        world.settings["cc"] = (name, {p: rng.choice(values) for p, values in _CONTROLLERS[name].items()})
+        world.settings["cc"] = (name, {p: rng.choice(values) for p, values in CONTROLLERS[name].items()})
     base = world.settings["transport"][1]
     far = max(c.delay_ps for c in world.cables) > 20 * US
     transport = {name: base[name] for name in ("mtu_bytes", "ack_every_count", "control_priority")}
@@ -236,7 +253,6 @@ def srd_world(seed: int) -> World:
         header_bytes=rng.choice([90, 40]),
     )
     world.settings["transport"] = ("srd", transport)
-    return world
 
 
 # ---- topology
@@ -320,11 +336,11 @@ def _grid(rng: random.Random, torus: dict[str, int]) -> tuple[int, int, list[tup
     return hosts, routers, [(b, a) if rng.random() < 0.3 else (a, b) for a, b in pairs]
 
 
-def _ports(n_nodes: int, pairs: list[tuple[int, int]]) -> list[int]:
+def ports_of(n_nodes: int, pairs: list[tuple[int, int]]) -> list[int]:
     return [sum(node in pair for pair in pairs) for node in range(n_nodes)]
 
 
-def _wires(
+def wires_of(
     rng: random.Random, n_hosts: int, n_switches: int, pairs: list[tuple[int, int]]
 ) -> tuple[list[Cable], list[int]]:
     rates = [rng.choice(RATES)] if rng.random() < 0.5 else rng.sample(RATES, 2)
@@ -338,7 +354,7 @@ def _wires(
 # ---- parameters
 
 
-def _settings(
+def settings_of(
     rng: random.Random, lossless: bool, cut: bool, ports: int, cables: list[Cable], latency: list[int]
 ) -> dict[str, tuple[str, dict[str, int]]]:
     mtu = rng.choice([256, 512, 1024, 4096, 1000])
@@ -415,7 +431,7 @@ def _dcqcn(rng: random.Random, frame: int) -> dict[str, int]:
     }
 
 
-def _coll(rng: random.Random, mtu: int) -> dict[str, dict[str, int]]:
+def coll_of(rng: random.Random, mtu: int) -> dict[str, dict[str, int]]:
     coll: dict[str, dict[str, int]] = {}
     for name in dict.fromkeys(name for names in COLLECTIVES.values() for name in names):
         coll[name] = {"launch_ps": rng.choice([0, 0, 3 * US]), "step_ps": rng.choice([0, 0, 200 * NS])}
@@ -442,31 +458,31 @@ def _rows(rng: random.Random, ranks: int, mtu: int) -> list[dict[str, Any]]:
     most = mtu * rng.choice([3, 3, 20, 20, 60, 60, 400])
     if rng.random() < 0.5:  # a burst: flows that all start at once, many to one among them
         for _ in range(rng.randint(2, 6)):
-            _add_flows(rng, rows, ranks, rng.randint(1, max(most, 15 * mtu)), together=True)
+            add_flows(rng, rows, ranks, rng.randint(1, max(most, 15 * mtu)), together=True)
     for _ in range(rng.randint(1, 24 if rng.random() < 0.1 else 12)):
         size = rng.choice([0, 1, rng.randint(1, mtu), rng.randint(1, most)])
         if rng.random() < (0.5 if collectives else 0.1):
             _add_collective(rng, rows, ranks, size)
         elif rng.random() < 0.2:
             some = rng.sample(range(ranks), rng.randint(1, ranks))
-            _add(rng, rows, row(len(rows), "compute", some, duration_ps=_pause(rng)))
+            add_row(rng, rows, row(len(rows), "compute", some, duration_ps=pause(rng)))
         else:
-            _add_flows(rng, rows, ranks, size)
+            add_flows(rng, rows, ranks, size)
     return rows
 
 
-def _pause(rng: random.Random) -> int:
+def pause(rng: random.Random) -> int:
     return rng.choice([0, 0, rng.randint(1, 5 * US), rng.randint(1, 100 * US), rng.randint(4 * MS, 15 * MS)])
 
 
-def _add(rng: random.Random, rows: list[dict[str, Any]], new: dict[str, Any]) -> None:
+def add_row(rng: random.Random, rows: list[dict[str, Any]], new: dict[str, Any]) -> None:
     """Give a row its order: a stream, earlier rows of one of its ranks, both or none."""
     new["stream"] = rng.choice([-1, -1, 0, 1])
     if rows and rng.random() < 0.3:
         shared = [r["id"] for r in rows if set(r["ranks"]) & set(new["ranks"])]
         new["after"] = rng.sample(shared, min(len(shared), rng.randint(1, 3)))
     if rng.random() < 0.3:
-        new["delay_ps"] = _pause(rng)
+        new["delay_ps"] = pause(rng)
     rows.append(new)
 
 
@@ -481,10 +497,10 @@ def _add_collective(rng: random.Random, rows: list[dict[str, Any]], ranks: int, 
     if kind == "all_to_all" and rng.random() < 0.5:
         entries = len(some) if rng.random() < 0.5 else len(some) ** 2
         new["splits"] = [rng.choice([0, 1, rng.randint(0, size)]) for _ in range(entries)]
-    _add(rng, rows, new)
+    add_row(rng, rows, new)
 
 
-def _add_flows(
+def add_flows(
     rng: random.Random, rows: list[dict[str, Any]], ranks: int, size: int, *, together: bool = False
 ) -> None:
     """Add a send row of some ranks and the recv row for it: a permutation, an incast or a single flow."""
@@ -498,10 +514,10 @@ def _add_flows(
     if together:
         rows.append(send)
     else:
-        _add(rng, rows, send)
+        add_row(rng, rows, send)
     if len(set(targets)) == len(targets):
         recv = row(len(rows), "recv", targets, peers=sources, size=size, tag=tag)
-        rows.append({**recv, "delay_ps": _pause(rng) if rng.random() < 0.2 else 0})
+        rows.append({**recv, "delay_ps": pause(rng) if rng.random() < 0.2 else 0})
     else:
         for source, target in zip(sources, targets, strict=True):
             rows.append(row(len(rows), "recv", [target], peers=[source], size=size, tag=tag))

@@ -15,7 +15,7 @@ from .fabric import ACK, CNP, DATA, NAK, NIC, PAUSE, RESUME, TIMER, Link, Packet
 from .rules import KEY_ENTROPY, KEY_SPRAY, draw
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 PACE_KEY, RTO_KEY = 1 << 56, 2 << 56
 PSN_MASK = (1 << 24) - 1
@@ -46,7 +46,7 @@ class Connection:
 
     def __init__(
         self,
-        sim: Simulator,
+        sim: Plane,
         src: int,
         dst: int,
         lane: int,
@@ -56,7 +56,7 @@ class Connection:
         at_dst: int,
         qp: int = 0,
     ) -> None:
-        self.data_class = data_class
+        self.sim, self.data_class = sim, data_class
         self.src, self.dst, self.at_src, self.at_dst = src, dst, at_src, at_dst
         flow = src << 48 | dst << 32 | (lane & 0xFFFFFFFF)
         self.flow, self.channel = flow, channel
@@ -90,7 +90,7 @@ class Connection:
 class Host:
     """A network port with connections."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         self.sim, self.node = sim, node
         self.param = sim.param["transport"]
         self.ins: list[Link] = []

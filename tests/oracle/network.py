@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .rules import KEY_SALT, draw
 
 if TYPE_CHECKING:
     from .world import World
 
-Load = Callable[[int], int]  # of a port
+Load = Callable[[int], Any]  # of a port: what is less, is less loaded
 
 
 def ecmp_hash(entropy: int, salt: int) -> int:
@@ -32,6 +32,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self.param = world.params("route")
         self.n_hosts = world.n_hosts
+        self.n_ranks = world.n_hosts - world.reducer_count  # hosts; behind them, units that reduce
         self.n_nodes = world.n_hosts + world.n_switches
         self.peers: list[list[int]] = [[] for _ in range(self.n_nodes)]
         for cable in world.cables:
@@ -52,8 +53,26 @@ class Network:
 
     @property
     def leaves(self) -> list[int]:
-        """Switches with hosts."""
-        return sorted({self.peers[host][0] for host in range(self.n_hosts)} & set(self.switches))
+        """Switches with hosts (not with units that reduce alone)."""
+        return sorted({self.leaf_of(host) for host in range(self.n_ranks)} & set(self.switches))
+
+    def leaf_of(self, host: int) -> int:
+        """Return what a host is joined to; -1 if it has no port here."""
+        return self.peers[host][0] if self.peers[host] else -1
+
+    def component(self, node: int) -> int:
+        """Return the first of all nodes that a node is joined with."""
+        joined, queue = {node}, [node]
+        while queue:
+            more = set(self.peers[queue.pop()]) - joined
+            joined |= more
+            queue += more
+        return min(joined)
+
+    @property
+    def all_leaves(self) -> list[int]:
+        """Switches with hosts or units that reduce."""
+        return sorted({self.leaf_of(host) for host in range(self.n_hosts)} & set(self.switches))
 
     def next_switches(self, node: int) -> list[int]:
         """Return the switches that a switch is joined to, in port order, once a cable."""
@@ -113,15 +132,15 @@ class DModK(Network):
     """Shortest paths; the place of the destination chooses."""
 
     def prepare(self) -> None:
-        self.place: dict[int, int] = {}
+        self.place = {host: host - self.n_ranks for host in range(self.n_ranks, self.n_hosts)}
         self.divisor = {
             node: self._divisor(node) for node in self.switches if self.tier_or_none(node) is not None
         }
         for tops in sorted(self.divisor, key=lambda node: (-self.tier(node), node)):
             for leaf in self.leaves_below(tops):
-                for host in range(self.n_hosts):
-                    if self.peers[host][0] == leaf:
-                        self.place.setdefault(host, len(self.place))
+                for host in range(self.n_ranks):
+                    if self.leaf_of(host) == leaf:
+                        self.place.setdefault(host, len(self.place) - (self.n_hosts - self.n_ranks))
 
     def tier_or_none(self, node: int) -> int | None:
         return self.distances(*self.leaves).get(node)
@@ -137,7 +156,7 @@ class DModK(Network):
 
     def _divisor(self, node: int) -> int:
         """Return the most hosts below one of the switch's down ports."""
-        hosts = [[self.peers[h][0] for h in range(self.n_hosts)].count(leaf) for leaf in range(self.n_nodes)]
+        hosts = [[self.leaf_of(h) for h in range(self.n_ranks)].count(leaf) for leaf in range(self.n_nodes)]
         return max(
             (sum(hosts[leaf] for leaf in self.leaves_below(peer)) for peer in self.below(node)), default=1
         )
@@ -157,7 +176,7 @@ class UpDown(DModK):
         islands = {min(self.distances(node)) for node in self.leaves}
         for island in islands:
             nodes = list(self.distances(island))
-            leaves = [leaf for leaf in self.leaves if leaf in nodes]
+            leaves = [leaf for leaf in self.all_leaves if leaf in nodes]
             highest = max(self.tier(node) for node in nodes)
             roots = sorted(node for node in nodes if self.tier(node) == highest)
             self._rank(nodes, roots)

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from .collectives import Collective
 from .domain_collectives import ALGORITHMS
-from .host import Connection, Host
+from .host import Connection
+from .places import Places, Tree
+from .reducing import InNetwork, NvlsTree
 from .rules import MASK, mix
 
 if TYPE_CHECKING:
     from .simulator import Simulator
+    from .world import World
 
+REDUCING: dict[str, type[Collective]] = {"in_network": InNetwork, "nvls_tree": NvlsTree}
 START, END, STEP, LAUNCH = 8, 9, 10, 11
 
 
@@ -41,8 +45,14 @@ class Op:
     after: list[int]
     tag: int
     priority: int = 0
+    variant: int = -1
     first: int = 0
     root: int = 0
+    algorithm: str = ""  # of a collective
+    param: dict[str, int] = field(default_factory=dict)
+    local_count: int = 1
+    tree: Tree | None = None
+    reducers: list[Instance] = field(default_factory=list)
 
 
 @dataclass
@@ -52,6 +62,8 @@ class Instance:
     number: int
     op: Op
     position: int
+    host: int
+    hidden: bool = False  # at a reducer
     wait: int = 0
     start_ps: int = -1
     end_ps: int = -1
@@ -71,16 +83,17 @@ class Instance:
 class Program:
     """All operations, and how they go on."""
 
-    def __init__(
-        self, sim: Simulator, ops: list[Op], rank_host: list[int], algorithms: dict[str, str]
-    ) -> None:
-        self.sim, self.ops, self.rank_host, self.algorithms = sim, ops, rank_host, algorithms
+    def __init__(self, sim: Simulator, ops: list[Op], world: World) -> None:
+        self.sim, self.ops, self.rank_host = sim, ops, world.rank_host
+        self.places = Places(world)
         self.instances: list[Instance] = []
         for op in ops:
             op.first = len(self.instances)
             if op.kind in ("broadcast", "reduce"):
                 op.root = op.ranks.index(op.peers[0])
-            self.instances += [Instance(op.first + p, op, p) for p in range(len(op.ranks))]
+            for position, rank in enumerate(op.ranks):
+                self.instances.append(Instance(op.first + position, op, position, self.rank_host[rank]))
+        self.prepare_collectives(world)
         self.followers: dict[int, list[Instance]] = defaultdict(
             list
         )  # by instance: those of `after`, then the stream
@@ -88,6 +101,24 @@ class Program:
         self.connect()
 
     # ---- before the run
+
+    def prepare_collectives(self, world: World) -> None:
+        """Give each its algorithm, and the reducers that it needs: their instances come behind all others."""
+        number = len(self.instances)
+        sets: list[list[int]] = []
+        for op in self.ops:
+            if op.ranks not in sets:
+                sets.append(op.ranks)
+            if op.kind in ("compute", "send", "recv"):
+                continue
+            op.algorithm, op.param = world.algorithm(op.kind, op.variant)
+            op.local_count = self.places.local_count(op.ranks)
+            if op.algorithm not in REDUCING:
+                continue
+            op.tree = self.places.tree(op.ranks, sets.index(op.ranks), fabric=op.algorithm == "in_network")
+            for i, host in enumerate(op.tree.hosts):
+                op.reducers.append(Instance(number, op, len(op.ranks) + i, host, hidden=True))
+                number += 1
 
     def on_rank(self, op: Op, rank: int) -> Instance | None:
         return self.instances[op.first + op.ranks.index(rank)] if rank in op.ranks else None
@@ -113,8 +144,13 @@ class Program:
                 newest[key] = instance
 
     def collective(self, instance: Instance, send: Any = None) -> Collective:
-        name = self.algorithms[instance.op.kind]
-        return ALGORITHMS[name](instance.op, instance.position, self.sim.coll_param[name], send)
+        op = instance.op
+        return {**ALGORITHMS, **REDUCING}[op.algorithm](op, instance.position, op.param, send)
+
+    def at(self, op: Op, position: int) -> Instance:
+        """Return the instance at a position of a collective, a rank's or a reducer's."""
+        n = len(op.ranks)
+        return self.instances[op.first + position] if position < n else op.reducers[position - n]
 
     def connect(self) -> None:
         """Match sends with recvs, and make a connection for all (host, lane, class, channel, host) that send.
@@ -132,9 +168,9 @@ class Program:
             elif op.kind == "recv":
                 recvs[op.peers[instance.position], instance.rank, op.tag].append(instance)
             elif op.kind != "compute":
-                host = self.rank_host[instance.rank]
-                for to, channel in self.collective(instance).peers():
-                    edges.add((host, op.stream, op.priority, channel, self.rank_host[op.ranks[to]]))
+                for one in [instance] if instance.position else [instance, *op.reducers]:
+                    for to, channel in self.collective(one).peers():
+                        edges.add((one.host, op.stream, op.priority, channel, self.at(op, to).host))
         for (src, dst, tag), sends in flows.items():
             for ordinal, (send, recv) in enumerate(zip(sends, recvs[src, dst, tag], strict=True)):
                 send.match, recv.match = recv, send
@@ -145,17 +181,9 @@ class Program:
                     edges.add((host, lane, send.op.priority, 0, self.rank_host[dst]))
         self.connections: dict[tuple[int, int, int, int, int], Connection] = {}
         for src, lane, data_class, channel, dst in sorted(edges):
-            tx, rx = self.sim.hosts[src].tx, self.sim.hosts[dst].rx
-            group = []
-            for qp in range(self.sim.param["transport"].get("qp_count", 1)):
-                c = Connection(self.sim, src, dst, lane, data_class, channel, len(tx), len(rx), qp)
-                tx.append(c)
-                rx.append(c)
-                group.append(c)
-            group[0].group = group
-            for c in group:
-                c.pending = group[0].pending
-            self.connections[src, lane, data_class, channel, dst] = group[0]
+            plane = self.sim.planes[self.places.between(src, dst)]
+            c = plane.connect(src, dst, lane, data_class, channel)
+            self.connections[src, lane, data_class, channel, dst] = c
         for number, lane in lanes.items():
             send = self.instances[number]
             dst = send.op.peers[send.position]
@@ -165,13 +193,13 @@ class Program:
 
     # ---- the run
 
-    def host(self, instance: Instance) -> Host:
-        return self.sim.hosts[self.rank_host[instance.rank]]
-
     def timer(self, instance: Instance, when: int, kind: int, action: Any, *args: Any, step: int = 0) -> None:
-        self.host(instance).timer(
-            when, kind << 56 | step << 32 | instance.number, action, instance, *args, when
-        )
+        """Set a timer of the instance's host: it is an event of its network 0."""
+        host = self.sim.planes[0].hosts[instance.host]
+        host.timer(when, kind << 56 | step << 32 | instance.number, action, instance, *args, when)
+
+    def post(self, c: Connection, size: int, delivered: Any, acknowledged: Any, now: int) -> None:
+        c.sim.hosts[c.src].post(c, size, delivered, acknowledged, now)
 
     def begin(self) -> None:
         for instance in self.instances:
@@ -195,8 +223,7 @@ class Program:
             if instance.delivered_ps >= 0:
                 self.timer(instance, now, END, self.end)
         else:
-            launch_ps = self.sim.coll_param[self.algorithms[op.kind]]["launch_ps"]
-            self.timer(instance, now + launch_ps, LAUNCH, self.launch)
+            self.timer(instance, now + op.param["launch_ps"], LAUNCH, self.launch)
 
     def end(self, instance: Instance, now: int) -> None:
         assert instance.end_ps < 0, "an operation ended twice"
@@ -211,7 +238,7 @@ class Program:
         assert recv
         if send.connection:
             delivered, acknowledged = partial(self.delivered, recv), partial(self.end, send)
-            self.host(send).post(send.connection, send.op.size, delivered, acknowledged, now)
+            self.post(send.connection, send.op.size, delivered, acknowledged, now)
             return
         recv.delivered_ps = now  # to itself: no network, no time
         if recv.start_ps >= 0:
@@ -237,16 +264,24 @@ class Program:
 
     def coll_send(self, instance: Instance, to: int, size: int, step: int, channel: int) -> None:
         op = instance.op
-        receiver = self.instances[op.first + to]
-        key = self.rank_host[instance.rank], op.stream, op.priority, channel, self.rank_host[receiver.rank]
-        delivered = partial(self.coll_delivered, receiver, step)
+        receiver = self.at(op, to)
+        c = self.connections[instance.host, op.stream, op.priority, channel, receiver.host]
+        size += size * op.param["overhead_ppm"] // 1_000_000
+        if c.sim.number == 1:
+            size += size * op.param["up_overhead_ppm"] // 1_000_000
+        delivered = partial(self.coll_delivered, receiver, step, c.sim.number)
         acknowledged = partial(self.coll_acknowledged, instance, step)
         instance.open += 1
-        self.host(instance).post(self.connections[key], size, delivered, acknowledged, self.sim.now)
+        self.post(c, size, delivered, acknowledged, self.sim.now)
 
-    def coll_delivered(self, instance: Instance, step: int, now: int) -> None:
-        step_ps = self.sim.coll_param[self.algorithms[instance.op.kind]]["step_ps"]
-        if step_ps:
+    def coll_delivered(self, instance: Instance, step: int, network: int, now: int) -> None:
+        step_ps = instance.op.param["step_ps"] + (0 if network else instance.op.param["net_step_ps"])
+        if instance.hidden:
+            if not instance.running:  # a reducer begins with its first message
+                instance.running = self.collective(instance, partial(self.coll_send, instance))
+                instance.running.start()
+            instance.running.received(step)
+        elif step_ps:
             self.timer(instance, now + step_ps, STEP, self.coll_received, step, step=step)
         else:
             self.coll_received(instance, step, now)
@@ -261,6 +296,8 @@ class Program:
         running = instance.running
         assert running, "it ended before all that it sent was acknowledged"
         instance.open -= 1
+        if instance.hidden:
+            return
         minds = running.minds_acknowledgements and not instance.done
         self.settle(instance, minds and running.acknowledged(step), now)
 

@@ -16,7 +16,7 @@ from .host import Connection, GaveUpError, Host
 from .rules import KEY_ENTROPY, draw, mix, ppm_q16
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from .plane import Plane
 
 DELIVER_KEY = 3 << 56
 DRAW_PATHS = 2
@@ -92,7 +92,7 @@ def told(said: int, near: int) -> tuple[int, int]:
 class Srd(Host):
     """The transport, over whatever line the host has."""
 
-    def __init__(self, sim: Simulator, node: int) -> None:
+    def __init__(self, sim: Plane, node: int) -> None:
         super().__init__(sim, node)
         self.senders: dict[int, Sender] = {}
         self.receivers: dict[int, Receiver] = {}

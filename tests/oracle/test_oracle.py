@@ -13,10 +13,13 @@ from scenes import SCENES
 
 from fabricsim.errors import ConfigError
 from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
-from oracle.simulator import TooLongError
+from oracle.places import RefusedError
+from oracle.servers import REDUCED, server_world
+from oracle.simulator import Simulator, TooLongError
 from oracle.world import ALGORITHMS, compare
 
 BATCH = 50
+SERVERS_BATCH = 25  # they are longer
 BATCHES = max(1, int(os.environ.get("FABRICSIM_ORACLE_WORLDS", "800")) // BATCH)
 MOST_EVENTS = 100_000
 
@@ -78,6 +81,17 @@ def test_same_trail_of_srd(batch: int) -> None:
         except TooLongError:
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle s{seed})", *difference])
+
+
+@pytest.mark.parametrize("batch", range(max(1, BATCHES // 4)))
+def test_same_trail_of_servers(batch: int) -> None:
+    """Worlds with two networks, scale-up domains and units that reduce; what one refuses, both refuse."""
+    for seed in range(batch * SERVERS_BATCH, (batch + 1) * SERVERS_BATCH):
+        try:
+            difference, _ = compare(server_world(seed), MOST_EVENTS, **options(seed))
+        except (TooLongError, RefusedError):
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle n{seed})", *difference])
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -172,6 +186,52 @@ def test_the_credit_worlds_make_trouble() -> None:
     wanted = {f"lanes {n}" for n in (1, 2, 3, 4)} | {"input queue 0", "input queue 1", "held"}
     wanted |= {"waits for credits", "ecn_marks", "cnps", "timeouts", "duplicates"}
     assert wanted <= {name for name, n in seen.items() if n >= 5}, seen
+
+
+def test_the_server_worlds_make_trouble() -> None:
+    """Every fabric in either network, sets of all kinds, every algorithm, trees of units, and refusals."""
+    seen: Counter[str] = Counter()
+    for seed in range(160):
+        world = server_world(seed)
+        for part in (world.part(0), world.part(1)):
+            up = "up " if part.settings is world.up_settings else "out "
+            seen[up + part.chosen("transport")] += 1
+            seen[up + part.chosen("switch") + " " + part.chosen("link")] += 1
+        try:
+            oracle, run = Simulator(world), world.run()
+        except RefusedError:
+            seen["refused"] += 1
+            continue
+        for op in oracle.program.ops:
+            if not op.algorithm:
+                continue
+            domains = len(op.ranks) // op.local_count
+            seen[f"{op.algorithm} with {min(op.local_count, 2)} of {min(domains, 2)} domains"] += 1
+            seen["variants" if op.variant >= 0 else "no variants"] += 1
+            seen["odd sets"] += op.local_count == 1 and len(op.ranks) > 2
+            seen["costs"] += bool(op.param["net_step_ps"] and op.param["overhead_ppm"])
+            seen["more for scale-up"] += op.param["up_overhead_ppm"] > 0
+            if op.tree:
+                seen[f"{op.algorithm} {op.kind}"] += 1
+                seen[f"{op.algorithm} of {min(len(op.tree.hosts), 3)} units"] += 1
+        classes = [plane.classes for plane in oracle.planes]
+        seen["classes more than the other's"] += classes[0] != classes[1]
+        try:
+            run.step()
+        except Exception as error:
+            seen[type(error).__name__] += 1
+        busy = {world.cables[i // 2].network for i, n in enumerate(run.links()["packets"]) if n}
+        seen["both networks"] += len(busy) == 2
+        seen.update({name for name, n in run.counters().items() if n > 0})
+    wanted = {f"{w} {t}" for w in ("out", "up") for t in ("roce", "rc", "scale_up", "srd")}
+    wanted |= {f"{w} {f}" for w in ("out", "up") for f in ("ethernet lossy", "ethernet pause", "voq credit")}
+    several = ("ring", "chain", "double_tree", "hierarchical", "pxn", "nvls_tree")
+    wanted |= {f"{name} with 2 of {d} domains" for name in several for d in (1, 2)}
+    wanted |= {f"in_network {kind}" for kind in REDUCED} | {"variants", "no variants", "odd sets", "costs"}
+    wanted |= {f"{name} of {n} units" for name in ("in_network", "nvls_tree") for n in (1, 2)}
+    wanted |= {"in_network of 3 units", "more for scale-up", "classes more than the other's", "both networks"}
+    wanted |= {"refused", "ecn_marks", "pfc_pauses", "drops", "timeouts"}
+    assert wanted <= {name for name, n in seen.items() if n >= 3}, seen
 
 
 def test_the_srd_worlds_make_trouble() -> None:
