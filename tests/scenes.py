@@ -227,6 +227,63 @@ def srd_slow_spine() -> World:
     return scene(topology, flows([(h, (h + 4) % 12) for h in range(12)], 6_000_000), settings=settings)
 
 
+def infiniband_lanes() -> World:
+    """Three virtual lanes of different weights on adaptive routes, little buffers, marks."""
+    switch = {"vl_count": 3, "vl0_weight": 16, "vl2_weight": 128, "vl_high_mask": 4, "vl_high_limit": 2}
+    settings = {
+        "switch": ("voq", {**switch, "fecn_threshold": 12, "fecn_marking_rate": 2}),
+        "link": ("credit", {"vl_buffer_bytes": 20_000}),
+        "route": ("adaptive", {}),
+        "transport": ("rc", {}),
+        "cc": ("ib_cc", {}),
+    }
+    rows = flows(permutation(12) + [(h, 11) for h in range(6)], 400_000)
+    for made in rows:
+        made["priority"] = made["id"] // 2 % 3
+    return scene(leaf_spine(3, 2, 4, 40_000), rows, settings=settings)
+
+
+def torus_all_to_all() -> World:
+    """A torus of 4 x 5 chips: minimal ways in both orders, lanes that change at the wraps."""
+    sizes = {"x_count": 4, "y_count": 5}
+    chips, stride = 20, 1
+    cables = [Cable(chip, chips + chip, 800_000, 100 * NS) for chip in range(chips)]
+    for size in sizes.values():
+        for chip in range(chips):
+            at = chip // stride % size
+            cables.append(Cable(chips + chip, chips + chip + ((at + 1) % size - at) * stride, 100_000, US))
+        stride *= size
+    topology = {"n_hosts": chips, "n_switches": chips, "cables": cables, "latency_ps": [0] * 2 * chips}
+    settings = {
+        "switch": ("voq", {"vl_count": 4}),
+        "link": ("credit", {}),
+        "route": ("torus", sizes),
+        "transport": ("ici", {}),
+    }
+    everyone = list(range(chips))
+    rows = [
+        row(0, "all_to_all", everyone, size=chips * 20_000),
+        row(1, "all_reduce", everyone, size=500_000, after=[0]),
+    ]
+    return scene(topology, rows, settings=settings)
+
+
+def hpcc_incast() -> World:
+    """Telemetry of every hop, windows that follow it."""
+    settings = {"cc": ("hpcc", {}), "link": ("pause", {})}
+    return scene(leaf_spine(3, 2, 4), flows([(h, 11) for h in range(8)], 600_000), settings=settings)
+
+
+def selective_repeat() -> World:
+    """Drops of a small buffer, of which each lost packet alone is sent again."""
+    settings = {
+        "switch": ("ethernet", {"buffer_bytes": 120_000, "ecn": 0}),
+        "transport": ("roce", {"selective_repeat": 1, "rto_ps": 500 * US, "retry_limit_count": 1000}),
+        "cc": ("timely", {}),
+    }
+    return scene(star(7), flows([(h, 6) for h in range(6)], 500_000), settings=settings)
+
+
 SCENES = {
     make.__name__: make
     for make in (
@@ -242,5 +299,9 @@ SCENES = {
         classes_take_turns,
         srd_incast,
         srd_slow_spine,
+        infiniband_lanes,
+        torus_all_to_all,
+        hpcc_incast,
+        selective_repeat,
     )
 }
