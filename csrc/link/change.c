@@ -92,6 +92,16 @@ void fab_queue_park_before(fab_link_t *link, fab_port_t *port, fab_packet_t pack
     put_in_line(link, port);
 }
 
+/* A rate ends. Packets that were sent at earlier ones may still be on their way. */
+static void remember_rate(const fab_link_t *link, fab_link_fault_t *fault, int64_t now_ps)
+{
+    const uint32_t before_q16 = fault->rate_before_q16, q16 = link->ps_per_byte_q16;
+    const int64_t flight_ps = fab_link_delay_ps(link) + fab_wire_ps(UINT16_MAX, before_q16 > q16 ? before_q16 : q16);
+    const bool both = before_q16 && now_ps - fault->rate_since_ps <= flight_ps;
+    fault->rate_before_q16 = both && before_q16 < q16 ? before_q16 : q16;
+    fault->rate_since_ps = now_ps;
+}
+
 /* The rate changes: what is in line is taken back and given new times. */
 static void set_rate(const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t l, uint32_t ps_per_byte_q16,
                      int64_t now_ps)
@@ -108,6 +118,7 @@ static void set_rate(const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t 
     const int64_t sent = link->bytes - ahead - fault->bytes_before;
     fault->busy_before_ps += (int64_t)(((unsigned __int128)sent * link->ps_per_byte_q16) >> FAB_WIRE_SHIFT);
     fault->bytes_before += sent;
+    remember_rate(link, fault, now_ps);
     link->ps_per_byte_q16 = ps_per_byte_q16;
     show(fabric, worker, l, end, now_ps);
     port->max_backlog_ps = fab_wire_ps(high_bytes, ps_per_byte_q16);

@@ -21,4 +21,15 @@ typedef enum {
 void fab_link_change(const fab_fabric_t *fabric, fab_worker_t *worker, uint32_t link, fab_link_change_t what,
                      int64_t value, bool ordered, int64_t now_ps);
 
+/* How long a packet whose first bit comes in now was on the wire. */
+FAB_INLINE int64_t fab_link_taken_ps(const fab_fabric_t *fabric, uint32_t l, uint32_t bytes, int64_t now_ps)
+{
+    const fab_link_t *link = &fabric->links[l];
+    const fab_link_fault_t *fault = fabric->faults ? &fabric->faults[l] : NULL;
+    if (FAB_UNLIKELY(fault != NULL) && fault->rate_before_q16 &&
+        now_ps - fab_link_delay_ps(link) < fault->rate_since_ps)
+        return fab_wire_ps(bytes, fault->rate_before_q16);
+    return fab_link_wire_ps(link, bytes);
+}
+
 #endif

@@ -64,6 +64,8 @@ typedef struct {
     int64_t lost;
     int64_t down_since_ps, down_ps;
     int64_t bytes_before, busy_before_ps; /* sent at another rate, and the time that took */
+    int64_t rate_since_ps;                /* what began before this was sent at the rate before, ... */
+    uint32_t rate_before_q16; /* ... in picoseconds a byte; the fastest of several that are still on the way; 0: none */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_link_fault_t;
 
 /* What one thread has for itself. */

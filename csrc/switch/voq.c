@@ -450,8 +450,8 @@ static FAB_NOINLINE bool hold(const visit_t *v, uint32_t input, int64_t now_ps)
     self->held_for[input] = o;
     if (o == FAB_NONE)
         return false;
-    const int64_t more_ps =
-        fab_link_wire_ps(link, packet->bytes) - fab_link_wire_ps(self->outputs[o].link, packet->bytes);
+    const int64_t more_ps = fab_link_taken_ps(v->fabric, v->first_link + input, packet->bytes, now_ps) -
+                            fab_link_wire_ps(self->outputs[o].link, packet->bytes);
     if (more_ps <= 0)
         return false;
     self->held_ps[input] = now_ps + more_ps;
@@ -513,7 +513,9 @@ FAB_INLINE void plant_tree(const visit_t *v, const uint32_t levels, const bool m
     for (uint32_t w = 0; w < self->words; w++)
         for (uint64_t set = self->blocked[w]; set; set &= set - 1) {
             const uint32_t o = w * 64 + (uint32_t)__builtin_ctzll(set);
-            self->wake_ps[o] = fab_max_i64(unblocked_ps(self, &self->outputs[o]), self->outputs[o].link->busy_ps);
+            const int64_t busy_ps = self->outputs[o].link->busy_ps;
+            const bool dark = v->fabric->faults && busy_ps >= v->base_ps; /* it looks again once it is lit */
+            self->wake_ps[o] = dark ? busy_ps : unblocked_ps(self, &self->outputs[o]);
         }
     uint64_t *tree = v->tree;
     const uint32_t leaves = 1u << levels, half = leaves / 2, ports = self->port_count;

@@ -29,6 +29,7 @@ static const struct {
     {"run", test_run},
     {"srd", test_srd},
     {"voq", test_voq},
+    {"faults", test_faults},
     {"threads", test_threads},
 };
 
