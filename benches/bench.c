@@ -8,6 +8,7 @@
  *           sparse 16 flows of 2 MB between hosts spread over the fabric
  *   FABRIC  lossy | pause | pause+class     (all with ECN and DCQCN, ECMP)
  *           srd                             many paths a flow, its own controller, lossy, ECMP
+ *           torus                           K x K x K chips, minimal ways of every packet, credits on four lanes
  *           credit | credit+lanes           input-buffered switches and credits, without congestion control; +lanes: four
  *                                           virtual lanes, flows spread over them */
 #include <math.h>
@@ -59,6 +60,32 @@ static fab_topology_t fat_tree(int k, int64_t rate_mbps)
         rate[i] = rate_mbps, delay[i] = 1000000;
     return (fab_topology_t){.host_count = hosts,
                             .switch_count = 2 * edges + cores,
+                            .cable_count = cables,
+                            .cable_a = a,
+                            .cable_b = b,
+                            .cable_rate_mbps = rate,
+                            .cable_delay_ps = delay,
+                            .node_latency_ps = latency};
+}
+
+/* A torus of k x k x k chips, each a host and a router; cables in x, then in y, then in z. */
+static fab_topology_t torus(int k, int64_t rate_mbps)
+{
+    const int chips = k * k * k, cables = 4 * chips;
+    int32_t *a = malloc((size_t)cables * 4), *b = malloc((size_t)cables * 4);
+    int64_t *rate = malloc((size_t)cables * 8), *delay = malloc((size_t)cables * 8);
+    int64_t *latency = calloc((size_t)(2 * chips), 8);
+    int n = 0;
+    for (int i = 0; i < chips; i++, n++)
+        a[n] = i, b[n] = chips + i, rate[n] = 6 * rate_mbps, delay[n] = 500000;
+    for (int stride = 1; stride < chips; stride *= k)
+        for (int i = 0; i < chips; i++, n++) {
+            const int at = i / stride % k;
+            a[n] = chips + i, b[n] = chips + i + ((at + 1) % k - at) * stride;
+            rate[n] = rate_mbps, delay[n] = 1000000;
+        }
+    return (fab_topology_t){.host_count = chips,
+                            .switch_count = chips,
                             .cable_count = cables,
                             .cable_a = a,
                             .cable_b = b,
@@ -171,25 +198,28 @@ static fab_table_t flows(const char *scene, int hosts)
 int main(int argc, char **argv)
 {
     if (argc < 5) {
-        fprintf(stderr,
-                "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class|srd|credit|credit+lanes [THREADS] [RANKS]\n");
+        fprintf(
+            stderr,
+            "usage: bench SCENE K RATE_GBPS lossy|pause|pause+class|srd|credit|credit+lanes|torus [THREADS] [RANKS]\n");
         return 2;
     }
     const char *scene = argv[1], *fabric = argv[4];
     const int k = atoi(argv[2]);
     const int64_t rate_mbps = atoll(argv[3]) * 1000;
     const bool pause = !strncmp(fabric, "pause", 5), own_class = strstr(fabric, "+class") != NULL;
-    const bool srd = !strcmp(fabric, "srd"), credit = !strncmp(fabric, "credit", 6),
-               lanes = strstr(fabric, "+lanes") != NULL;
+    const bool srd = !strcmp(fabric, "srd"), ici = !strcmp(fabric, "torus"),
+               credit = ici || !strncmp(fabric, "credit", 6), lanes = strstr(fabric, "+lanes") != NULL;
     fab_problems_t problems;
     fab_problems_clear(&problems);
-    const fab_topology_t topology = fat_tree(k, rate_mbps);
+    const fab_topology_t topology = ici ? torus(k, rate_mbps) : fat_tree(k, rate_mbps);
     const char *const switch_names[] = {"ecn_kmin_bytes", "ecn_kmax_bytes"};
     const int64_t switch_values[] = {4 * rate_mbps, 16 * rate_mbps}; /* 400 KB and 1600 KB at 100 Gb/s */
     const char *const transport_names[] = {"control_priority"};
     const int64_t transport_values[] = {own_class};
     const char *const lane_names[] = {"vl_count"};
-    const int64_t lane_values[] = {lanes ? 4 : 1};
+    const int64_t lane_values[] = {lanes || ici ? 4 : 1};
+    const char *const size_names[] = {"x_count", "y_count", "z_count"};
+    const int64_t size_values[] = {k, k, k};
     const fab_setting_t settings[] = {
         credit ? (fab_setting_t){.room = "switch", "voq", 1, lane_names, lane_values}
                : (fab_setting_t){.room = "switch", "ethernet", 2, switch_names, switch_values},
@@ -197,7 +227,14 @@ int main(int argc, char **argv)
          credit  ? "credit"
          : pause ? "pause"
                  : "lossy"},
-        {.room = "transport", srd ? "srd" : "roce", 1, transport_names, transport_values},
+        {.room = "transport",
+         srd   ? "srd"
+         : ici ? "ici"
+               : "roce",
+         1,
+         transport_names,
+         transport_values},
+        {.room = "route", ici ? "torus" : "ecmp", ici ? 3 : 0, size_names, size_values},
         {.room = "cc",
          credit ? "none"
          : srd  ? "srd_cc"
@@ -207,7 +244,7 @@ int main(int argc, char **argv)
     fab_program_t *program = NULL;
     fab_run_t *run = NULL;
     const double m0 = cpu_s(CLOCK_PROCESS_CPUTIME_ID);
-    int code = fab_model_new(&topology, settings, 4, &problems, &model);
+    int code = fab_model_new(&topology, settings, 5, &problems, &model);
     const int ranks = !strcmp(scene, "ring") && argc > 6 ? atoi(argv[6]) : topology.host_count;
     int32_t *place = malloc((size_t)ranks * 4);
     for (int i = 0; i < ranks; i++)
