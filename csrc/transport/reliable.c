@@ -107,6 +107,17 @@ FAB_INLINE void pull(fab_transport_t *self, fab_worker_t *worker, fab_host_t *ho
 
 /* ---- what comes in ------------------------------------------------------------------------------ */
 
+/* What a connection has to send has changed. In line already, its next packet may weigh less now: a NIC that waits for
+ * credits looks again. */
+FAB_INLINE void go_on(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, int64_t now_ps,
+                      const bool measures)
+{
+    if (!self->tx[host->tx_first + qpn].in_line)
+        fab_line_schedule(self, worker, host, qpn, now_ps, measures);
+    else if (FAB_UNLIKELY(host->blocked))
+        host->wake_ps = fab_min_i64(host->wake_ps, fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps));
+}
+
 static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *host, uint32_t qpn, bool timeout,
                     int64_t now_ps)
 {
@@ -117,7 +128,7 @@ static void go_back(fab_transport_t *self, fab_worker_t *worker, fab_host_t *hos
     tx->current = *fab_messages_at(&tx->messages, tx->messages.at);
     if (self->measures)
         fab_feedback_went_back(self, tx, timeout, now_ps);
-    fab_line_schedule(self, worker, host, qpn, now_ps, self->measures);
+    go_on(self, worker, host, qpn, now_ps, self->measures);
 }
 
 /* Messages that end before `una` are done: tells the user, and sets the sender to the message after them. */
@@ -163,10 +174,7 @@ FAB_INLINE void acknowledge(fab_transport_t *self, fab_worker_t *worker, uint32_
     tx->retries = 0;
     if (FAB_UNLIKELY(tx->head_end_psn <= una))
         finish_messages(self, worker, host_index, tx, una, now_ps);
-    if (!tx->in_line)
-        fab_line_schedule(self, worker, host, qpn, now_ps, measures);
-    else if (FAB_UNLIKELY(host->blocked)) /* what is next may weigh less now */
-        host->wake_ps = fab_min_i64(host->wake_ps, fab_max_i64(now_ps, self->fabric->links[host->out_link].busy_ps));
+    go_on(self, worker, host, qpn, now_ps, measures);
 }
 
 FAB_INLINE void receive_data(fab_transport_t *self, fab_worker_t *worker, uint32_t host_index, fab_packet_t packet,
@@ -266,7 +274,7 @@ FAB_INLINE void receive(fab_transport_t *self, fab_worker_t *worker, uint32_t ho
         if (measures && self->gaps && kind == FAB_NAK) { /* it names one packet, and says nothing of those before */
             fab_feedback_acked(self, worker, tx, false, &packet, now_ps);
             worker->retransmits += fab_feedback_name(self, worker, tx, una, now_ps);
-            fab_line_schedule(self, worker, host, packet.qpn, now_ps, measures);
+            go_on(self, worker, host, packet.qpn, now_ps, measures);
             return;
         }
         acknowledge(self, worker, host_index, &packet, una, now_ps, measures);

@@ -276,6 +276,14 @@ class CreditHost(Host):
         super().acknowledge(c, una, hops, now)
         self.ask_turn(now)
 
+    def go_back(self, c: Connection, timeout: bool, now: int) -> None:
+        super().go_back(c, timeout, now)
+        self.ask_turn(now)
+
+    def named(self, c: Connection, packet: Packet, now: int) -> None:
+        super().named(c, packet, now)
+        self.ask_turn(now)
+
     def answer(self, c: Connection, kind: int, psn: int, now: int, hops: tuple[Hop, ...] = ()) -> None:
         self.lane_of_answer = c.data_class
         super().answer(c, kind, psn, now, hops)
