@@ -220,6 +220,28 @@ static void take_turn(fab_run_t *run)
         sift_down(self, 0);
 }
 
+/* The routes of a network without its dead links. Where the shortest ways that are left could make a loop of credits,
+ * ways that go up and then down take over. */
+static int reroute(const fab_model_t *model, uint32_t network, const uint8_t *dead_links, fab_problems_t *problems,
+                   fab_route_t *route_out)
+{
+    const fab_network_t *made = &model->networks[network];
+    const int code = fab_route_compile(&model->net, network, &made->route_config, dead_links, problems, route_out);
+    if (code || !made->switch_config.link.credit)
+        return code;
+    fab_problems_t loops;
+    fab_problems_clear(&loops);
+    const int loop =
+        fab_route_check_loops(&model->net, network, route_out, (uint32_t)made->switch_config.data_class_count, &loops);
+    if (!loop)
+        return FAB_OK;
+    fab_route_free(route_out);
+    if (loop == FAB_E_MEMORY)
+        return loop;
+    const fab_route_config_t config = {.ops = &fab_route_updown, .hash_seed = made->route_config.hash_seed};
+    return fab_route_compile(&model->net, network, &config, dead_links, problems, route_out);
+}
+
 static int heal(fab_run_t *run, fab_problems_t *problems)
 {
     fab_faults_t *self = run->faults;
@@ -229,8 +251,7 @@ static int heal(fab_run_t *run, fab_problems_t *problems)
             continue;
         self->stale[w] = false;
         fab_route_t route;
-        const int code =
-            fab_route_compile(&model->net, w, &model->networks[w].route_config, self->dead_links, problems, &route);
+        const int code = reroute(model, w, self->dead_links, problems, &route);
         if (code)
             return code;
         if (self->healing[w])
