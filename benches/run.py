@@ -32,6 +32,8 @@ SIZES = {8: 128, 16: 1024, 32: 8192}
 GOALS = {  # million packet-hops a CPU-second by hosts, and instructions a hop
     "lossy": ({128: 40, 1024: 28, 8192: 15}, 200),
     "pause": ({128: 30, 1024: 20, 8192: 11}, 260),
+    "credit": ({128: 18, 1024: 10, 8192: 8}, 360),
+    "credit+lanes": ({128: 18, 1024: 10, 8192: 8}, 360),
     "srd": ({128: 25, 1024: 18, 8192: 10}, 300),
 }
 
@@ -117,7 +119,7 @@ class Bench:
     def permutations(self) -> None:
         print("permutation, DCQCN and ECN on, an ACK a packet")
         for gbps in (100, 400):
-            for fabric in ("lossy", "pause", "pause+class"):
+            for fabric in ("lossy", "pause", "pause+class", "credit", "credit+lanes"):
                 for k in self.ports:
                     self.permutation(k, gbps, fabric)
         print("permutation, SRD with its controller, an ACK a packet of 8 KiB")

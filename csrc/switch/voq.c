@@ -13,7 +13,7 @@
 /* What the code is instantiated for: the usual switch with one lane, with several, and everything there is. */
 typedef enum { ONE_LANE, LANES, GENERAL } kind_t;
 
-enum { LEAF_BITS = 11 };
+enum { LEAF_BITS = 11, FETCH_FROM_LINKS = 4096 };
 #define NOTHING UINT64_MAX
 
 typedef struct {
@@ -92,11 +92,17 @@ FAB_INLINE uint32_t *in_bytes_of(const fab_voq_switch_t *self, uint32_t input, u
     return &self->in_bytes[kind == ONE_LANE ? input : input * self->lane_count + in_lane];
 }
 
+FAB_INLINE uint16_t *next_input_of(fab_voq_output_t *output, uint32_t lane, const kind_t kind)
+{
+    return kind == ONE_LANE || !lane ? &output->next_input : &output->next_input_of[lane];
+}
+
 /* The packet of a lane whose turn it is, and its input. */
-FAB_INLINE const fab_packet_t *candidate(const fab_voq_switch_t *self, const fab_voq_output_t *output, uint32_t lane,
+FAB_INLINE const fab_packet_t *candidate(const fab_voq_switch_t *self, fab_voq_output_t *output, uint32_t lane,
                                          uint32_t *input_out, const kind_t kind)
 {
-    const uint32_t input = next_bit(waiting_of(self, output, lane, kind), self->words, output->next_input[lane], kind);
+    const uint32_t input =
+        next_bit(waiting_of(self, output, lane, kind), self->words, *next_input_of(output, lane, kind), kind);
     *input_out = input;
     return &self->pool[queue_of(self, output, lane, input, kind)->head];
 }
@@ -152,7 +158,7 @@ FAB_INLINE void launch(const visit_t *v, uint32_t o, uint32_t lane, uint32_t siz
     fab_voq_output_t *output = &self->outputs[o];
     if (FAB_UNLIKELY(output->blocked))
         unblock(v, o, now_ps);
-    output->next_input[lane] = (uint16_t)(input + 1 == self->port_count ? 0 : input + 1);
+    *next_input_of(output, lane, kind) = (uint16_t)(input + 1 == self->port_count ? 0 : input + 1);
     fab_credit_take(output->credit, lane, size);
     fab_link_start(v->worker, v->fabric, output->link_at, output->link, packet, now_ps);
     const int64_t end_ps = output->link->busy_ps;
@@ -264,13 +270,13 @@ FAB_INLINE void join(const visit_t *v, uint32_t o, uint32_t lane, uint32_t input
     self->free = slot->delta_ps >> FAB_VOQ_LANE_BITS;
     *slot = *packet;
     slot->delta_ps = in_lane;
-    const int64_t queued_bytes = output->queued_bytes[lane];
+    const uint32_t queued_bytes = output->queued_bytes[lane];
     if (FAB_UNLIKELY(queued_bytes > output->watch_bytes)) {
         if (queued_bytes > output->mark_bytes && is_marked(v, o, lane, packet, now_ps))
             slot->psn_flags |= FAB_FLAG_CE;
         if (queued_bytes > output->most_bytes) {
             output->most_bytes = queued_bytes;
-            output->watch_bytes = fab_min_i64(queued_bytes, output->mark_bytes);
+            output->watch_bytes = queued_bytes < output->mark_bytes ? queued_bytes : output->mark_bytes;
             v->fabric->ports[output->link_at].max_backlog_ps = fab_wire_ps(queued_bytes, output->link->ps_per_byte_q16);
         }
     }
@@ -529,6 +535,32 @@ FAB_INLINE void plant_tree(const visit_t *v, const uint32_t levels, const bool m
         tree[i] = tree[2 * i] < tree[2 * i + 1] ? tree[2 * i] : tree[2 * i + 1];
 }
 
+/* What a visit is about to need, asked for together: in large fabrics no cache holds it from one visit to the next. (8192
+ * hosts: 1.35 times as fast; below a thousand it only costs.) */
+FAB_INLINE void fetch_ahead(const visit_t *v)
+{
+    const fab_voq_switch_t *self = v->self;
+    const int64_t *heads = &v->fabric->heads[v->first_link];
+    const fab_link_t *links = &v->fabric->links[v->first_link];
+    for (uint32_t p = 0; p < self->port_count; p++) {
+        __builtin_prefetch(self->outputs[p].link, 1);
+        __builtin_prefetch(self->outputs[p].credit, 1);
+        if (heads[p] < v->until_ps) {
+            __builtin_prefetch(&links[p], 1);
+            __builtin_prefetch(&v->in_credits[p], 1);
+        }
+    }
+    for (uint32_t p = 0; p < self->port_count; p++) {
+        const fab_link_t *out = self->outputs[p].link;
+        __builtin_prefetch(&out->ring[out->tail & out->mask], 1);
+        if (heads[p] < v->until_ps) {
+            const fab_credit_t *credit = &v->in_credits[p];
+            __builtin_prefetch(&links[p].ring[links[p].head & links[p].mask]);
+            __builtin_prefetch(&credit->ring[credit->tail & credit->mask], 1);
+        }
+    }
+}
+
 /* All events before until_ps; returns when the next one is. */
 FAB_INLINE int64_t handle_all(const visit_t *v, const uint32_t levels, const kind_t kind)
 {
@@ -536,6 +568,8 @@ FAB_INLINE int64_t handle_all(const visit_t *v, const uint32_t levels, const kin
     const bool may_hold = kind == GENERAL && self->held_ps;
     const uint32_t half = 1u << (levels - 1);
     int64_t hops = 0;
+    if (v->fabric->net->link_count > FETCH_FROM_LINKS)
+        fetch_ahead(v);
     plant_tree(v, levels, may_hold);
     for (;;) {
         const uint64_t key = v->tree[1];

@@ -11,25 +11,28 @@ typedef struct {
     uint32_t head, tail;
 } fab_voq_t;
 
-/* An output port. */
+/* An output port. What every packet needs is a cache line. */
 typedef struct {
     fab_link_t *link;
     fab_credit_t *credit;
     uint64_t *waiting; /* [lane][word] bit set of inputs with packets */
     fab_voq_t *queues; /* [lane][input] */
+    uint32_t queued_bytes[FAB_LANES_MAX];
+    uint32_t watch_bytes; /* a queue above this is worth a look: the lesser of mark_bytes and most_bytes */
     uint32_t link_at;
-    uint8_t lanes;                      /* bit set of those with packets */
-    bool blocked;                       /* the link is free and packets wait, but none has credits */
-    uint16_t next_input[FAB_LANES_MAX]; /* where the round robin goes on */
-    int64_t watch_bytes;                /* a queue above this is worth a look: the lesser of the next two */
-    int64_t mark_bytes;                 /* a queue above this may be marked */
-    int64_t most_bytes;                 /* longest queue so far */
-    int64_t queued_bytes[FAB_LANES_MAX];
+    uint16_t next_input; /* where the round robin of lane 0 goes on */
+    uint8_t lanes;       /* bit set of those with packets */
+    bool blocked;        /* the link is free and packets wait, but none has credits */
     fab_lane_turns_t turns;
+    uint16_t next_input_of[FAB_LANES_MAX]; /* the same of the other lanes */
+    uint32_t mark_bytes;                   /* a queue above this may be marked; UINT32_MAX: none */
+    uint32_t most_bytes;                   /* longest queue so far */
     uint32_t
         short_bytes[FAB_LANES_MAX]; /* blocked: credits that the next packet of each lane takes; 0: there is none */
     uint32_t markable;              /* packets that could be marked so far: numbers the draws */
 } __attribute__((aligned(FAB_CACHE_LINE))) fab_voq_output_t;
+
+_Static_assert(offsetof(fab_voq_output_t, turns) <= FAB_CACHE_LINE, "what every packet needs is a cache line");
 
 /* What a lane of an input has beside its virtual output queues, where inputs are first in, first out. */
 typedef struct {

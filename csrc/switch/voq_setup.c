@@ -129,9 +129,10 @@ static bool init_switch(fab_switches_t *switches, fab_voq_switch_t *self, const 
         output->credit = &fabric->credits[output->link_at];
         output->waiting = &self->waiting[p * lanes * words];
         output->queues = &self->queues[p * lanes * ports];
-        output->mark_bytes = config->fecn_threshold
-                                 ? buffer_bytes * (THRESHOLD_STEPS - config->fecn_threshold) / THRESHOLD_STEPS
-                                 : FAB_NEVER;
+        output->mark_bytes =
+            config->fecn_threshold
+                ? (uint32_t)(buffer_bytes * (THRESHOLD_STEPS - config->fecn_threshold) / THRESHOLD_STEPS)
+                : UINT32_MAX;
     }
     if (fabric->faults || has_faster_output(fabric->net, node)) { /* rates may change */
         self->held_ps = take(switches, ports, sizeof *self->held_ps);
