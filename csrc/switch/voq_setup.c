@@ -1,6 +1,7 @@
 /* The input-buffered switch `voq`: its parameters, what is checked, and making its state. */
 #include "switch/voq.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum {
@@ -69,12 +70,33 @@ static void configure(const int64_t *values, fab_switch_config_t *config_out)
     config_out->fecn_victim_mask = values[FECN_VICTIM_MASK];
 }
 
+/* Queues of an output are counted in 32 bits, and all inputs can fill one. */
+static void check_buffers(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
+{
+    for (uint32_t s = 0; s < net->slot_count; s++) {
+        const fab_node_t *node = &net->nodes[s];
+        int64_t bytes = 0;
+        for (uint32_t p = 0; node->is_switch && node->network == config->network && p < node->port_count; p++)
+            bytes += fab_credit_buffer_bytes(&config->link, net, node->first_link + p, config->wire_max_bytes);
+        if (bytes > UINT32_MAX) {
+            fab_problems_add(problems,
+                             "link.credit.vl_buffer_bytes: the inputs of switch %u have %" PRId64
+                             " bytes for a lane, allowed are %" PRIu32,
+                             node->name, bytes, UINT32_MAX);
+            return;
+        }
+    }
+}
+
 static int check(const fab_switch_config_t *config, const fab_net_t *net, fab_problems_t *problems)
 {
+    const int32_t before = problems->count;
     if (!config->link.credit)
         fab_problems_add(problems, "switch.voq: needs credits: choose link.credit");
     else
         fab_credit_check(&config->link, net, config->wire_max_bytes, problems);
+    if (problems->count == before)
+        check_buffers(config, net, problems);
     return problems->count ? FAB_E_CONFIG : FAB_OK;
 }
 

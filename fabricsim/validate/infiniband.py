@@ -86,7 +86,7 @@ def _head_of_line(ports: int) -> float:
     Senders are hosts of their own, so that acknowledgements do not cross the inputs that are measured.
     """
     slots = 40_000 // ports
-    model = _star(2 * ports, {"input_queue": 1}, 1 << 30)
+    model = _star(2 * ports, {"input_queue": 1}, 1 << 27)
     rng = np.random.default_rng(7)
     outputs = rng.integers(0, ports, (slots, ports))
     work = [
