@@ -164,8 +164,8 @@ fab_model_t *world_model(const world_t *self, const choice_t *choices, int32_t c
 {
     fab_setting_t settings[16];
     for (int32_t i = 0; i < count; i++)
-        settings[i] = (fab_setting_t){choices[i].room, choices[i].impl, choices[i].name ? 1 : 0, &choices[i].name,
-                                      &choices[i].value, 0};
+        settings[i] = (fab_setting_t){choices[i].room,  choices[i].impl,   choices[i].name ? 1 : 0,
+                                      &choices[i].name, &choices[i].value, 0};
     static fab_problems_t problems;
     fab_problems_clear(&problems);
     fab_model_t *model = NULL;
