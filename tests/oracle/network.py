@@ -289,9 +289,7 @@ class Torus(Network):
         """Return the dimension and the sign of the step from a switch to its neighbour."""
         at = self.place(node)
         ways = [(d, s) for d in range(3) for s in (1, -1) if self.step(node, d, s) == peer]
-        return min(
-            ways, key=lambda way: not 0 <= at[way[0]] + way[1] < self.sizes[way[0]]
-        )  # rather not round
+        return min(ways, key=lambda way: not 0 <= at[way[0]] + way[1] < self.sizes[way[0]])  # not round
 
     def next_class(self, node: int, in_port: int, out_port: int, data_class: int, entropy: int) -> int:
         before, after = self.peers[node][in_port], self.peers[node][out_port]
