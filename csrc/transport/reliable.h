@@ -29,7 +29,8 @@ enum {
 
 /* The parameters in their order, ended; a personality gives what is its own: value and source of each size. */
 #define FAB_RELIABLE_PARAMS(mtu, mtu_source, header, header_source, first, first_source, least, least_source, ack,     \
-                            ack_source, cnp, cnp_source, every, every_source, priority, priority_source)               \
+                            ack_source, cnp, cnp_source, every, every_source, interval, interval_source, priority,     \
+                            priority_source)                                                                           \
     {"mtu_bytes", "bytes", mtu, 64, 49152, "payload of a full packet", mtu_source},                                    \
         {"header_bytes", "bytes",                                                                                      \
          header,         0,                                                                                            \
@@ -67,11 +68,11 @@ enum {
          "RDMA NICs have none"},                                                                                       \
         {"cnp_interval_ps",                                                                                            \
          "ps",                                                                                                         \
-         50000000,                                                                                                     \
+         interval,                                                                                                     \
          0,                                                                                                            \
          INT64_C(1000000000000),                                                                                       \
          "a connection's receiver sends at most one congestion notification in this time",                             \
-         "50 us: DCQCN, SIGCOMM 2015; 0: one a marked packet"},                                                        \
+         interval_source},                                                                                             \
         {"control_priority",                                                                                           \
          "",                                                                                                           \
          priority,                                                                                                     \
