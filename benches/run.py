@@ -125,6 +125,9 @@ class Bench:
         print("permutation, SRD with its controller, an ACK a packet of 8 KiB")
         for k in self.ports:
             self.permutation(k, 100, "srd")
+        print("permutation on a torus of k x k x k chips, 45 GB/s links, minimal ways of every packet")
+        for k in self.ports[:2]:
+            self.permutation(k, 360, "torus")
 
     def permutation(self, k: int, gbps: int, fabric: str) -> None:
         result = self.best("perm", k, gbps, fabric)
@@ -135,7 +138,7 @@ class Bench:
         if gbps == 100 and fabric in GOALS:
             speed, count = GOALS[fabric]
             notes.append(f"goal {speed[SIZES[k]]} M and {count}")
-        self.show(f"{fabric:<12} {SIZES[k]:>5} hosts {gbps} Gb/s", result, *notes)
+        self.show(f"{fabric:<12} {result['hosts']:>5} hosts {gbps} Gb/s", result, *notes)
 
     def others(self) -> None:
         print("other scenes at 100 Gb/s")
