@@ -119,7 +119,7 @@ static void for_both(fab_run_t *run, uint32_t l, void (*act)(fab_run_t *, uint32
     act(run, run->model->net.out_link[l], now_ps);
 }
 
-/* When a cable may be lit again: no earlier, as far as is known. */
+/* When a cable may be lit again: no earlier, as far as is known; now, if a turn of this very time will light it. */
 static int64_t lit_again_ps(const fab_faults_t *self, const fab_cable_t *cable, int64_t now_ps)
 {
     int64_t scheduled_ps = now_ps;
@@ -128,7 +128,7 @@ static int64_t lit_again_ps(const fab_faults_t *self, const fab_cable_t *cable, 
         for (uint32_t r = cable->first_row; r < cable->end_row; r++) {
             const fab_circuit_t *row = &self->rows[r];
             const int64_t since_ps = now_ps - row->first_ps;
-            const int64_t turns = since_ps < 0 ? 0 : since_ps / row->period_ps + 1;
+            const int64_t turns = since_ps <= 0 ? 0 : (since_ps + row->period_ps - 1) / row->period_ps;
             scheduled_ps = fab_min_i64(scheduled_ps, row->first_ps + turns * row->period_ps);
         }
     }

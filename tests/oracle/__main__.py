@@ -9,14 +9,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
+from oracle.generate import (
+    circuit_world,
+    class_world,
+    controller_world,
+    credit_world,
+    random_world,
+    srd_world,
+)
 from oracle.servers import server_world
 from oracle.world import compare
 
-KINDS = {"c": class_world, "m": controller_world, "n": server_world, "s": srd_world, "v": credit_world}
+KINDS = {
+    "c": class_world,
+    "o": circuit_world,
+    "m": controller_world,
+    "n": server_world,
+    "s": srd_world,
+    "v": credit_world,
+}
 
 for text in sys.argv[1:]:
-    world = KINDS.get(text[0], random_world)(int(text.lstrip("cmnsv")))
+    world = KINDS.get(text[0], random_world)(int(text.lstrip("cmnosv")))
     print(
         f"world {text}: {world.n_hosts} hosts, {world.n_switches} switches, ranks on hosts {world.rank_host}"
     )

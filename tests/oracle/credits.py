@@ -86,7 +86,24 @@ class CreditLink(Link):
 
     @property
     def free(self) -> bool:
-        return self.sending is None
+        return self.sending is None and self.lit_ps(self.sim.now) <= self.sim.now
+
+    def lit_ps(self, now: int) -> int:
+        """Return from when on a packet may begin: now, or when the link's circuit is lit again.
+
+        None begins that might not be over when the circuit goes dark.
+        """
+        if not self.circuits:
+            return now
+        guard = self.wire_ps(self.sim.wire_max)
+        found = []
+        for first, up, period in self.circuits:
+            start = first + max(0, now - first) // period * period
+            if up >= period or now < start + up - guard:
+                found.append(max(now, start))
+            else:
+                found.append(start + period)
+        return min(found)
 
     def can_send(self, packet_size: int, lane: int) -> bool:
         return self.credits[lane] >= self.blocks(packet_size)
@@ -212,6 +229,9 @@ class VoqSwitch:
         """Send the packet whose turn it is, if the link is free."""
         out = self.outs[output]
         if not out.free:
+            lit_ps = out.lit_ps(now)
+            if out.sending is None and any(queue for lane in self.queues[output] for queue in lane):
+                self.sim.at(lit_ps, DEPARTURE, output, self.turn_of, output, lit_ps)
             return
         first: dict[int, int] = {}  # input whose turn it is, by lane
         for lane, queues in enumerate(self.queues[output]):

@@ -53,6 +53,7 @@ class Link:
         self.rate_mbps = cable.rate_mbps
         self.q16 = ps_per_byte_q16(cable.rate_mbps)
         self.tx_port = self.rx_port = 0
+        self.circuits: list[tuple[int, ...]] = []  # first, up, period: when it is lit; none: always
         self.cut_through = False  # the receiver takes a packet at its first bit
         self.frames: deque[Packet] = deque()
         self.control: deque[Packet] = deque()

@@ -189,6 +189,27 @@ def credit_world(seed: int) -> World:
     return world
 
 
+def circuit_world(seed: int) -> World:
+    """Return the world of a seed with credits, whose cables between switches are circuits that go dark."""
+    world = credit_world(seed)
+    rng = random.Random(seed * 3 + 2)
+    frame = 8 * (world.params("transport")["mtu_bytes"] + 200)  # bits, with room for headers
+    for i, cable in enumerate(world.cables):
+        if min(cable.a, cable.b) < world.n_hosts or rng.random() < 0.3:
+            continue
+        guard = frame * 1_000_000 // cable.rate_mbps
+        up = rng.choice([2, 3, 10]) * guard + rng.choice([0, 1, 777])
+        period = up + rng.choice([0, 1, guard, 3 * guard, 20 * US])
+        world.circuits.append((i, rng.choice([0, 0, 1, rng.randrange(period)]), up, period))
+    if world.settings["route"][0] == "adaptive":  # which looks at how long a circuit stays dark
+        world.settings["route"] = ("ecmp", {})
+        try:
+            world.model()
+        except ConfigError:
+            world.settings["route"] = ("updown", {})
+    return world
+
+
 def make_credits(rng: random.Random, world: World) -> tuple[int, int]:
     """Give a world links with credits; return the lanes, and the bytes of a frame."""
     transport = world.settings["transport"][1]

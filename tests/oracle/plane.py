@@ -53,6 +53,7 @@ class Plane:
                 link.tx_port, link.rx_port = len(self.nodes[tx].outs), len(self.nodes[rx].ins)
                 self.nodes[tx].outs.append(link)
                 self.nodes[rx].ins.append(link)
+                link.circuits = [c[1:] for c in world.circuits if c[0] == cable.number]
                 self.links.append(link)
         for node in self.nodes:
             if node and node.ins:

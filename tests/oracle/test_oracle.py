@@ -12,7 +12,14 @@ import pytest
 from scenes import SCENES
 
 from fabricsim.errors import ConfigError
-from oracle.generate import class_world, controller_world, credit_world, random_world, srd_world
+from oracle.generate import (
+    circuit_world,
+    class_world,
+    controller_world,
+    credit_world,
+    random_world,
+    srd_world,
+)
 from oracle.places import RefusedError
 from oracle.servers import REDUCED, server_world
 from oracle.simulator import Simulator, TooLongError
@@ -59,6 +66,16 @@ def test_same_trail_of_credits(batch: int) -> None:
         except (TooLongError, ConfigError):
             continue
         assert not difference, "\n".join([f"world {seed} (python tests/oracle v{seed})", *difference])
+
+
+def test_same_trail_of_circuits() -> None:
+    """Worlds with credits whose cables between switches are lit by a schedule."""
+    for seed in range(2 * BATCHES):
+        try:
+            difference, _ = compare(circuit_world(seed), MOST_EVENTS, **options(seed))
+        except (TooLongError, ConfigError):
+            continue
+        assert not difference, "\n".join([f"world {seed} (python tests/oracle o{seed})", *difference])
 
 
 @pytest.mark.parametrize("batch", range(max(1, BATCHES // 4)))

@@ -74,6 +74,7 @@ class World:
     )  # of the scale-up network
     reducer_count: int = 0  # the last hosts
     variants: list[tuple[str, dict[str, int]]] = field(default_factory=list)
+    circuits: list[tuple[int, int, int, int]] = field(default_factory=list)  # cable, first, up, period
 
     @property
     def networks(self) -> range:
@@ -144,7 +145,8 @@ class World:
             algorithms=self.algorithms,
             variants=self.variants,
         )
-        return engine.Run(model, program, seed=self.seed, **options)
+        circuits = np.array(self.circuits, np.int64).reshape(-1, 4)
+        return engine.Run(model, program, seed=self.seed, circuits=circuits, **options)
 
 
 def row(id: int, kind: str, ranks: list[int], **fields: Any) -> dict[str, Any]:
@@ -187,8 +189,10 @@ def compare(world: World, most_events: int = 400_000, **options: Any) -> tuple[l
     if ending != oracle_ending:
         lines.append(f"ending: core {ending}, oracle {oracle_ending}")
     until = run.now_ps if "gave up" in (ending, oracle_ending) else None
+    if world.circuits and ending == "done":  # when the last operation has ended all circuits light
+        until = int(run.ops()["end_ps"].max())
     lines += _trail_difference(world, [tuple(int(v) for v in p) for p in run.packets()], oracle.trail, until)
-    if ending == oracle_ending and ending != "gave up":
+    if ending == oracle_ending and until is None:
         lines += _other_differences(run, oracle)
     return lines, oracle
 
