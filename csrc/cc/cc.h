@@ -62,6 +62,12 @@ typedef struct {
 extern const fab_cc_ops_t fab_cc_none, fab_cc_dcqcn, fab_cc_hpcc, fab_cc_timely, fab_cc_swift, fab_cc_ib_cc,
     fab_cc_srd_cc;
 
+/* A rate within its bounds: no less than the least, no more than the line's. */
+FAB_INLINE int64_t fab_cc_bounded_kbps(int64_t kbps, int64_t least_mbps, int64_t line_kbps)
+{
+    return fab_min_i64(fab_max_i64(kbps, least_mbps * 1000), line_kbps);
+}
+
 FAB_INLINE uint64_t fab_cc_pacing_q16(int64_t rate_kbps)
 {
     const uint64_t byte_at_one_kbps = UINT64_C(8000000000) << FAB_WIRE_SHIFT;

@@ -45,8 +45,7 @@ _Static_assert(sizeof(state_t) <= sizeof(((fab_cc_state_t *)0)->words), "TIMELY'
 
 static void set_rate(const int64_t *v, state_t *s, int64_t kbps)
 {
-    kbps = fab_max_i64(kbps, fab_min_i64(v[MIN_RATE_MBPS] * 1000, s->line_kbps));
-    s->current_kbps = fab_min_i64(kbps, s->line_kbps);
+    s->current_kbps = fab_cc_bounded_kbps(kbps, v[MIN_RATE_MBPS], s->line_kbps);
     s->pacing_q16 = fab_cc_pacing_q16(s->current_kbps);
 }
 
