@@ -1,4 +1,4 @@
-"""The trace's columns, kinds and schema metadata, version 1.0.
+"""The trace's columns, kinds and schema metadata, version 1.1.
 
 A row is an operation of a set of ranks. This table is the one place where names, types and meanings are
 written; reader, writer, validator and documentation take them from here.
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fabricsim.errors import Problem, nearest
 
 SCHEMA_NAME = "trace"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MAJOR = 1
 
 META_SCHEMA = b"fabricsim.schema"
@@ -44,6 +44,10 @@ KINDS: tuple[str, ...] = (
     "close",
     "stat",
     "unlink",
+    "mkdir",
+    "rmdir",
+    "rename",
+    "readdir",
 )
 KIND_CODE: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 
@@ -54,6 +58,16 @@ STORAGE = frozenset(KINDS[KIND_CODE["open"] :])
 ROOTED = frozenset({"broadcast", "reduce"})
 #: Kinds whose ``bytes`` must be given (``all_to_all`` may give ``splits`` instead).
 SIZED = (COLLECTIVES | POINT_TO_POINT | {"read", "write"}) - {"barrier"}
+#: Kinds that move the bytes of a file.
+TRANSFERS = ("read", "write")
+#: The words that ``flags`` of a storage operation may have.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "open": ("create", "excl", "trunc"),
+    "read": ("direct", "group"),
+    "write": ("direct", "group"),
+}
+#: The bit of each word of ``flags`` that the core sees.
+FLAG_BIT: dict[str, int] = {"create": 1, "excl": 2, "trunc": 4, "direct": 8, "group": 16}
 
 KIND_TYPE = pa.dictionary(pa.int8(), pa.string())
 #: The one dictionary of the column ``kind``, shared by all batches that we write.
@@ -88,7 +102,7 @@ COLUMNS: tuple[Column, ...] = (
         False,
         "bytes",
         "all_reduce, broadcast, reduce, send, recv: message; all_gather: gathered total, as a rank receives; "
-        "reduce_scatter: total input of a rank; all_to_all: total that a rank sends",
+        "reduce_scatter: total input of a rank; all_to_all: total that a rank sends; read, write: of a rank",
     ),
     Column(
         "splits",
@@ -115,8 +129,29 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("start_ps", pa.int64(), False, "ps", "measured start"),
     Column("end_ps", pa.int64(), False, "ps", "measured end"),
-    Column("file", pa.string(), False, "", "storage kinds: the file"),
-    Column("offset", pa.int64(), False, "bytes", "storage kinds: offset in the file"),
+    Column(
+        "file",
+        pa.string(),
+        False,
+        "",
+        "storage kinds: path of the file or directory; {rank} or {rank:05d} in it: one a rank",
+    ),
+    Column("offset", pa.int64(), False, "bytes", "read and write: where in the file, 0 when null"),
+    Column(
+        "stride",
+        pa.int64(),
+        False,
+        "bytes",
+        "read and write: the rank at position p of ranks is at offset + p * stride, 0 when null",
+    ),
+    Column(
+        "flags",
+        pa.string(),
+        False,
+        "",
+        "words with commas between: open: create, excl, trunc; read and write: direct, group",
+    ),
+    Column("new_file", pa.string(), False, "", "rename: the new path, as file"),
     Column("name", pa.string(), False, "", "label"),
     Column("step", pa.int32(), False, "", "training step"),
     Column("tag", pa.int64(), False, "", "send and recv: matching tag, 0 when null"),
@@ -151,6 +186,16 @@ LOWERED_SCHEMA: pa.Schema = pa.schema(
         pa.field("variant", pa.int16(), nullable=False),
     ]
 )
+#: Further columns that the core reads behind those, when a program does I/O: all of them or none.
+LOWERED_STORAGE: pa.Schema = pa.schema(
+    [
+        pa.field("files", pa.list_(pa.int32()), nullable=False),
+        pa.field("new_files", pa.list_(pa.int32()), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("stride", pa.int64(), nullable=False),
+        pa.field("flags", pa.int16(), nullable=False),
+    ]
+)
 
 
 def metadata(provenance: Mapping[str, Any] | None = None) -> dict[bytes, bytes]:
@@ -164,7 +209,7 @@ def metadata(provenance: Mapping[str, Any] | None = None) -> dict[bytes, bytes]:
 
 
 def check_metadata(found: Mapping[bytes, bytes] | None, where: str) -> list[Problem]:
-    """Refuse another schema or an unknown major version by name; without our metadata it is taken as 1.0."""
+    """Refuse another schema or an unknown major version by name; without our metadata it is taken as ours."""
     found = found or {}
     name = found.get(META_SCHEMA, SCHEMA_NAME.encode()).decode("utf-8", "replace")
     if name != SCHEMA_NAME:

@@ -12,16 +12,8 @@ import pyarrow as pa
 from fabricsim.errors import Problem, unknown_name
 from fabricsim.trace.findings import Findings, value_of
 from fabricsim.trace.order import check_cycles, check_matching, check_sharing
-from fabricsim.trace.schema import (
-    COLUMNS,
-    KIND_CODE,
-    KINDS,
-    POINT_TO_POINT,
-    ROOTED,
-    SIZED,
-    STORAGE,
-    normalise,
-)
+from fabricsim.trace.schema import COLUMNS, KIND_CODE, KINDS, POINT_TO_POINT, ROOTED, SIZED, normalise
+from fabricsim.trace.storage import check_storage
 from fabricsim.trace.view import Ints, View
 
 INT64_MAX = 2**63 - 1
@@ -31,7 +23,7 @@ HIGHEST_PRIORITY = 7
 #: Columns that may not be negative where they are given.
 _NON_NEGATIVE = (
     "id", "bytes", "duration_ps", "mem_bytes", "delay_ps", "stream", "start_ps", "end_ps", "offset",
-    "priority",
+    "stride", "priority",
 )  # fmt: skip
 #: Columns of lists whose entries may not be negative.
 _NON_NEGATIVE_LISTS = ("ranks", "splits")
@@ -78,7 +70,7 @@ def check(view: View, where: str, *, n_ranks: int | None = None) -> list[Problem
     _check_bytes(view, out)
     _check_compute(view, out)
     _check_splits(view, out)
-    _check_storage(view, out)
+    check_storage(view, out)
     _check_times(view, out)
     _check_peers(view, out)
     _check_after(view, out)
@@ -250,14 +242,6 @@ def _check_splits(view: View, out: Findings) -> None:
         lambda r: f"{size.values[r]}, but splits add up to {greatest[r]}",
         "null, or the greatest total that a rank sends",
     )
-
-
-def _check_storage(view: View, out: Findings) -> None:
-    rows = view.is_kind(*STORAGE)
-    if rows.any():
-        file = view.array("file")
-        no_file = np.ones(view.n, bool) if file is None else file.is_null().to_numpy(zero_copy_only=False)
-        out.mask("file", rows & no_file, lambda r: f"null in a row of kind {_kind(view, r)}", "a file name")
 
 
 def _check_times(view: View, out: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,30 @@ class Flat:
 
     values: npt.NDArray
     given: Bools
+
+
+@dataclass(frozen=True)
+class Words:
+    """A column of strings: the different ``words``, and by row ``code``, an index into them (-1: null)."""
+
+    words: list[str]
+    code: Ints
+
+    @property
+    def given(self) -> Bools:
+        """True where not null."""
+        mask: Bools = self.code >= 0
+        return mask
+
+    def at(self, row: int) -> str | None:
+        """Return the string of one row."""
+        return self.words[self.code[row]] if self.code[row] >= 0 else None
+
+    def where(self, chosen: Mapping[int, object]) -> Ints:
+        """Return the rows whose word is one of those numbered."""
+        wanted = np.zeros(len(self.words) + 1, bool)
+        wanted[list(chosen)] = True
+        return np.flatnonzero(wanted[self.code])
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,7 @@ class View:
         self.n = table.num_rows
         self._flat: dict[str, Flat] = {}
         self._lists: dict[str, Lists] = {}
+        self._words: dict[str, Words] = {}
 
     def array(self, name: str) -> pa.Array | None:
         """Return a column as one Arrow array, or None when the trace lacks it."""
@@ -127,6 +153,19 @@ class View:
                 made = Lists(offsets, values.to_numpy(zero_copy_only=False), given, nulls)
             self._lists[name] = made
         return self._lists[name]
+
+    def words(self, name: str) -> Words:
+        """Return a column of strings; a missing column is all null."""
+        if name not in self._words:
+            array = self.array(name)
+            if array is None:
+                made = Words([], np.full(self.n, -1, np.int64))
+            else:
+                array = array.dictionary_encode()
+                code = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+                made = Words(array.dictionary.to_pylist(), code)
+            self._words[name] = made
+        return self._words[name]
 
     @cached_property
     def kind(self) -> npt.NDArray[np.int8]:

@@ -32,6 +32,62 @@ class Rows:
         self._rows.append({"id": operation, "kind": kind, "ranks": list(ranks)} | columns)
         return operation
 
+    def open(
+        self,
+        ranks: Sequence[int],
+        file: str,
+        *,
+        create: bool = False,
+        excl: bool = False,
+        trunc: bool = False,
+        **columns: Any,
+    ) -> int:
+        """Add an open of a file and return its id.
+
+        Parameters
+        ----------
+        file
+            The path; with ``{rank}`` or ``{rank:05d}`` in it, each rank's own.
+        create, excl, trunc
+            Whether it is made if it is not there, must not be there, and loses what is in it.
+        """
+        words = [word for word, on in (("create", create), ("excl", excl), ("trunc", trunc)) if on]
+        return self.add("open", ranks, file=file, flags=",".join(words) or None, **columns)
+
+    def read(self, ranks: Sequence[int], file: str, size_bytes: int, **columns: Any) -> int:
+        """Add a read and return its id; see ``write``."""
+        return self._transfer("read", ranks, file, size_bytes, **columns)
+
+    def write(self, ranks: Sequence[int], file: str, size_bytes: int, **columns: Any) -> int:
+        """Add a write and return its id.
+
+        Parameters
+        ----------
+        file
+            The path; with ``{rank}`` or ``{rank:05d}`` in it, each rank's own.
+        size_bytes
+            Bytes of each rank.
+        columns
+            ``offset`` and ``stride`` in bytes: the rank at position p is at offset + p * stride; ``direct``
+            and ``group`` true for I/O around the cache and under a group lock; others of the trace schema.
+        """
+        return self._transfer("write", ranks, file, size_bytes, **columns)
+
+    def _transfer(
+        self,
+        kind: str,
+        ranks: Sequence[int],
+        file: str,
+        size_bytes: int,
+        *,
+        direct: bool = False,
+        group: bool = False,
+        **columns: Any,
+    ) -> int:
+        words = [word for word, on in (("direct", direct), ("group", group)) if on]
+        columns = {"file": file, "bytes": size_bytes, "flags": ",".join(words) or None} | columns
+        return self.add(kind, ranks, **columns)
+
     def trace(self) -> Trace:
         """Return the trace, with the columns that some row has."""
         used = {name for row in self._rows for name in row}

@@ -1,4 +1,4 @@
-"""Simple workloads: one collective again and again, and patterns of point-to-point flows."""
+"""Simple workloads: one collective again and again, patterns of flows, files written or read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterable
 
 from fabricsim.trace import Trace
+from fabricsim.trace.paths import parse_path
 from fabricsim.workload.rows import Rows
 
-__all__ = ["collective", "flows", "incast", "permutation"]
+__all__ = ["collective", "file_io", "flows", "incast", "permutation"]
 
 
 def collective(kind: str, *, size_bytes: int, n_ranks: int, iterations: int = 1, root: int = 0) -> Trace:
@@ -37,6 +38,52 @@ def collective(kind: str, *, size_bytes: int, n_ranks: int, iterations: int = 1,
         more["bytes"] = size_bytes  # type: ignore[assignment]
     for index in range(iterations):
         rows.add(kind, range(n_ranks), stream=0, step=index, **more)
+    return rows.trace()
+
+
+def file_io(
+    kind: str,
+    *,
+    n_ranks: int,
+    size_bytes: int,
+    transfer_bytes: int,
+    file: str = "/data/{rank:05d}",
+    fsync: bool = True,
+    direct: bool = False,
+) -> Trace:
+    """Return a trace in which every rank opens a file, writes or reads its part by pieces, and closes it.
+
+    Parameters
+    ----------
+    kind
+        ``write``, into files that are made, or ``read``, from files that are there.
+    n_ranks
+        Ranks 0 to n_ranks-1, at least 1.
+    size_bytes
+        Of each rank, at least 1; in a file that ranks share, the parts lie one after another.
+    transfer_bytes
+        Of one operation, at least 1; the last one takes the rest.
+    file
+        The path; with ``{rank}`` in it each rank has its own file.
+    fsync
+        Whether a write ends with an fsync.
+    direct
+        Whether the client's cache is not used.
+
+    >>> file_io("write", n_ranks=4, size_bytes=1 << 20, transfer_bytes=1 << 18).kinds
+    {'write': 4, 'open': 1, 'fsync': 1, 'close': 1}
+    """
+    rows = Rows(generator="fabricsim.workload.file_io", kind=kind, bytes=size_bytes, ranks=n_ranks)
+    everyone, write = range(n_ranks), kind == "write"
+    stride = 0 if parse_path(file).is_own else size_bytes
+    rows.open(everyone, file, create=write, trunc=write and stride == 0, stream=0)
+    transfer = rows.write if write else rows.read
+    for offset in range(0, size_bytes, transfer_bytes):
+        part = min(transfer_bytes, size_bytes - offset)
+        transfer(everyone, file, part, offset=offset, stride=stride, direct=direct, stream=0)
+    if write and fsync:
+        rows.add("fsync", everyone, file=file, stream=0)
+    rows.add("close", everyone, file=file, stream=0)
     return rows.trace()
 
 
