@@ -115,6 +115,11 @@ def test_patterns_expand_as_format_does(ranks: list[int], digits: int, text: str
     assert parse_path("/" + escape(text)).paths(ranks).to_pylist() == ["/" + text] * len(ranks)
 
 
+def test_a_pattern_names_the_file_of_a_rank_further_on() -> None:
+    made = parse_path("/tree.{rank+2%4}/{rank+1%4:03d}")
+    assert made.paths([0, 1, 3]).to_pylist() == ["/tree.2/001", "/tree.3/002", "/tree.1/000"]
+
+
 @given(st.text(alphabet="{}rank:0125d/"))
 def test_any_path_is_understood_or_refused(path: str) -> None:
     try:
