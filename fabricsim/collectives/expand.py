@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fabricsim.collectives.graph import Graph, Step
 from fabricsim.errors import InputError, Problem
-from fabricsim.trace.schema import KIND_CODE, KINDS, LOWERED_SCHEMA
+from fabricsim.trace.schema import KIND_CODE, KINDS
 
 __all__ = ["Expansion", "expand"]
 
@@ -107,7 +107,7 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
             problems.append(Problem(f"{where}:row {at}", wrong))
             continue
         rows, role = maker.rows(row, graph)
-        pieces.append(pa.Table.from_pylist(rows, schema=LOWERED_SCHEMA))
+        pieces.append(pa.Table.from_pylist(rows, schema=table.schema))
         origin.append(np.full(len(rows), at))
         roles.append(np.array(role, np.int8))
     if problems:
@@ -140,6 +140,7 @@ class _Maker:
         begin = self._id()
         plain = {"peer": [], "bytes": 0, "splits": [], "duration_ps": 0, "delay_ps": 0, "stream": -1}
         plain |= {"after": [], "tag": 0, "priority": row["priority"], "variant": -1}
+        plain |= {"files": [], "new_files": [], "offset": 0, "stride": 0, "flags": 0}  # no storage
         rest = {"kind": KIND_CODE["compute"], "ranks": row["ranks"], "stream": row["stream"]}
         first = plain | rest | {"id": begin, "after": row["after"], "delay_ps": row["delay_ps"]}
         rows, roles = [first], [_BEGIN]

@@ -3,6 +3,7 @@
 This is the one door of the room: everything that other rooms use is here.
 """
 
+from fabricsim.trace.files import FileTable, make_files
 from fabricsim.trace.lower import lower
 from fabricsim.trace.read import read_arrow, read_trace
 from fabricsim.trace.repair import RepairReport, repair
@@ -12,6 +13,7 @@ from fabricsim.trace.schema import (
     KIND_CODE,
     KINDS,
     LOWERED_SCHEMA,
+    LOWERED_STORAGE,
     POINT_TO_POINT,
     SCHEMA_VERSION,
     STORAGE,
@@ -27,15 +29,18 @@ __all__ = [
     "KINDS",
     "KIND_CODE",
     "LOWERED_SCHEMA",
+    "LOWERED_STORAGE",
     "POINT_TO_POINT",
     "SCHEMA_VERSION",
     "STORAGE",
     "TRACE_SCHEMA",
+    "FileTable",
     "RepairReport",
     "Trace",
     "TraceWarning",
     "TraceWriter",
     "lower",
+    "make_files",
     "make_provenance",
     "read_arrow",
     "read_trace",

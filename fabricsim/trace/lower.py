@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fabricsim.errors import InputError
+from fabricsim.trace.files import FileTable
 from fabricsim.trace.findings import Findings, value_of
 from fabricsim.trace.schema import KINDS, LOWERED_SCHEMA, STORAGE
 from fabricsim.trace.table import Trace
@@ -27,7 +28,9 @@ class Accelerator(Protocol):
     def mem_bytes_per_s(self) -> float: ...
 
 
-def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
+def lower(
+    trace: Trace, accelerator: Accelerator | None = None, *, files: FileTable | None = None
+) -> pa.Table:
     """Return the canonical table of ``schema.LOWERED_SCHEMA`` for the core.
 
     Parameters
@@ -37,26 +40,30 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
     accelerator
         Rates for compute rows with ``flops`` and ``mem_bytes``; their duration is the longer of both times,
         rounded up to a picosecond.
+    files
+        The files of the trace, as ``make_files`` finds them on the cluster's file systems.
 
     Returns
     -------
     pyarrow.Table
         One chunk, no nulls: 0 for missing numbers, -1 for no stream, empty lists. ``bytes`` of an all_to_all
         with ``splits`` is the greatest total that a rank sends. ``variant`` is -1, the algorithm of the kind.
+        With ``files``, the columns of ``schema.LOWERED_STORAGE`` follow.
 
     Raises
     ------
     InputError
-        When storage operations need a storage model, or compute rows an accelerator.
+        When storage operations need a file system, or compute rows an accelerator.
     """
     view = trace.view
     out = Findings(trace.where)
-    out.mask(
-        "kind",
-        view.is_kind(*STORAGE),
-        lambda r: f"{KINDS[view.kind[r]]}, which needs a storage model",
-        "operations of compute and communication on this cluster",
-    )
+    if files is None:
+        out.mask(
+            "kind",
+            view.is_kind(*STORAGE),
+            lambda r: f"{KINDS[view.kind[r]]}, but the cluster has no [storage]",
+            "operations of compute and communication, or a cluster with a file system",
+        )
     duration = _durations(view, accelerator, out)
     if out.problems:
         raise InputError(out.problems)
@@ -76,7 +83,11 @@ def lower(trace: Trace, accelerator: Accelerator | None = None) -> pa.Table:
         "priority": pa.array(view.flat("priority").values.astype(np.int8)),
         "variant": pa.array(np.full(view.n, -1, np.int16)),
     }
-    return pa.table([columns[name] for name in LOWERED_SCHEMA.names], schema=LOWERED_SCHEMA)
+    table = pa.table([columns[name] for name in LOWERED_SCHEMA.names], schema=LOWERED_SCHEMA)
+    if files is None:
+        return table
+    schema = pa.schema([*LOWERED_SCHEMA, *files.columns.schema])
+    return pa.table([*table.columns, *files.columns.columns], schema=schema)
 
 
 def _lists(view: View, name: str) -> pa.Array:

@@ -9,8 +9,10 @@ import pytest
 import fabricsim
 from fabricsim.cli import main
 from fabricsim.collectives.bench import bench
+from fabricsim.collectives.expand import expand
 from fabricsim.collectives.graph import read_graph
 from fabricsim.errors import ConfigError, InputError
+from fabricsim.trace import lower, make_files
 from fabricsim.workload import collective
 from fabricsim.workload.rows import Rows
 
@@ -78,6 +80,21 @@ def problems(path):
 
 
 # ---- right graphs
+
+
+def test_graphs_keep_the_columns_of_storage(write):
+    graphs = {"all_reduce": read_graph(write(ring(2)))}
+    rows = Rows(generator="test")
+    rows.write([0, 1], "/f", 5, offset=3)
+    rows.add("all_reduce", [0, 1], bytes=64)
+    rows.add("fsync", [0, 1], file="/f")
+    trace = rows.trace()
+    lowered = lower(trace, files=make_files(trace, ["/"]))
+    made = expand(lowered, graphs)
+    assert made.table.column_names == lowered.column_names and made.table.num_rows > 4
+    last = lowered.num_rows - 1
+    for place, row in ((0, 0), (made.table.num_rows - 1, last)):
+        assert made.table.slice(place, 1).equals(lowered.slice(row, 1))
 
 
 def test_a_hand_written_ring_is_a_ring(write):

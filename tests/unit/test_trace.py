@@ -112,9 +112,9 @@ def test_work_becomes_time_by_the_accelerator() -> None:
         lower(trace, types.SimpleNamespace(flops_per_s=1e12, mem_bytes_per_s=0))
 
 
-def test_storage_needs_a_storage_model() -> None:
+def test_storage_needs_a_file_system() -> None:
     trace = Trace(table(compute(0), {"kind": "write", "ranks": [0], "bytes": 5, "file": "f", "offset": 0}))
-    with pytest.raises(InputError, match="row 1:kind: found write, which needs a storage model"):
+    with pytest.raises(InputError, match=r"row 1:kind: found write, but the cluster has no \[storage\]"):
         lower(trace)
 
 
