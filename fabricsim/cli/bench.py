@@ -224,7 +224,7 @@ class _Plan:
     def ranks(self, model: Model) -> list[int]:
         """Return the hosts of the ranks: the first of the cluster, or the first so many of each node."""
         arguments = self.arguments
-        places = int(getattr(model.topology, "reducer_first", model.topology.n_hosts))
+        places = int(model.topology.n_rank_hosts)
         if arguments.ranks is not None:
             if not 1 <= arguments.ranks <= places:
                 raise ConfigError([Problem("--ranks", f"found {arguments.ranks}, allowed: 1 to {places}")])

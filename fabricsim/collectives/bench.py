@@ -228,7 +228,7 @@ def _measured(
 
 def _places(model: Model) -> int:
     """Return how many ranks a cluster has room for."""
-    return int(getattr(model.topology, "reducer_first", model.topology.n_hosts))
+    return int(model.topology.n_rank_hosts)
 
 
 def _check(

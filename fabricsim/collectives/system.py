@@ -96,8 +96,7 @@ def site_of(cluster: Cluster) -> Site:
         nic_mbps = spec.host_rate_mbps or spec.rate_mbps or 0
         pcie_gbs, nvswitch = _pcie_gbs(spec.pcie_rate_mbps or 0), spec.scale_up == "switch"
     nvlink_gbs = _nvlink_gbs(up_mbps / 8000, architecture)
-    reducers = topology.n_hosts > topology.n_rank_hosts
-    networks = _reducer_networks(topology) if reducers else set()
+    networks = _reducer_networks(topology) if topology.n_reducers else set()
     whole = System(
         architecture=architecture,
         n_ranks=gpus,
@@ -177,7 +176,7 @@ def _pcie_gbs(rate_mbps: int) -> float:
 def _reducer_networks(topology: Topology) -> set[int]:
     assert topology.cable_network is not None
     ends = np.stack([topology.cable_a, topology.cable_b])
-    mine = ((ends >= topology.n_rank_hosts) & (ends < topology.n_hosts)).any(axis=0)
+    mine = ((ends >= topology.reducer_first) & (ends < topology.n_hosts)).any(axis=0)
     return set(topology.cable_network[mine].tolist())
 
 

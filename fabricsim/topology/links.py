@@ -26,7 +26,9 @@ _FORM = 'allowed: [node, node, rate, delay], such as ["h0", "s0", "100Gbps", "1u
 def unchecked(**arrays: Any) -> Topology:
     """Make a Topology without its checks, so that ``cable_problems`` can tell all faults with their place."""
     t = object.__new__(Topology)
-    known = {"cable_network": np.zeros(len(arrays["cable_a"]), np.int8), "reducer_first": arrays["n_hosts"]}
+    n_hosts = arrays["n_hosts"]
+    known = {"cable_network": np.zeros(len(arrays["cable_a"]), np.int8)}
+    known |= {"reducer_first": n_hosts, "storage_first": n_hosts}
     for name, value in (known | arrays).items():
         object.__setattr__(t, name, value)
     return t

@@ -86,6 +86,9 @@ class Topology:
     reducer_first
         Hosts from this one on are reducers, units of a switch that add what passes (NVLS, SHARP): no rank
         lives there. ``n_hosts`` when it is left out.
+    storage_first
+        Hosts from this one to the first reducer are servers of storage: no rank lives there either.
+        ``reducer_first`` when it is left out.
     circuits
         When those of the cables that are optical circuits are lit; None when all cables are always there.
 
@@ -114,6 +117,7 @@ class Topology:
     cable_network: npt.NDArray[np.int8] | None = None
     reducer_first: int = -1
     circuits: CircuitSchedule | None = None
+    storage_first: int = -1
 
     def __post_init__(self) -> None:
         if not self.node_names:
@@ -129,6 +133,8 @@ class Topology:
         self._freeze("cable_network", np.int8)
         if self.reducer_first < 0:
             object.__setattr__(self, "reducer_first", self.n_hosts)
+        if self.storage_first < 0:
+            object.__setattr__(self, "storage_first", self.reducer_first)
         self._check_shapes()
         wrong = cable_problems(self)
         if wrong:
@@ -148,6 +154,9 @@ class Topology:
         if not 1 <= self.reducer_first <= self.n_hosts:
             text = f"found {self.reducer_first}, allowed: 1 to {self.n_hosts}, the number of hosts"
             raise ConfigError(f"topology.reducer_first: {text}")
+        if not 1 <= self.storage_first <= self.reducer_first:
+            text = f"found {self.storage_first}, allowed: 1 to {self.reducer_first}, the first reducer"
+            raise ConfigError(f"topology.storage_first: {text}")
         expected = {
             "cable_b": self.n_cables,
             "cable_rate_mbps": self.n_cables,
@@ -177,8 +186,18 @@ class Topology:
 
     @property
     def n_rank_hosts(self) -> int:
-        """Hosts where a rank may live: all but the reducers."""
-        return self.reducer_first
+        """Hosts where a rank may live: all but the servers of storage and the reducers."""
+        return self.storage_first
+
+    @property
+    def n_storage_hosts(self) -> int:
+        """Hosts that are servers of storage."""
+        return self.reducer_first - self.storage_first
+
+    @property
+    def n_reducers(self) -> int:
+        """Hosts that are reducing units of switches."""
+        return self.n_hosts - self.reducer_first
 
     @property
     def networks(self) -> tuple[int, ...]:
@@ -261,8 +280,10 @@ class Topology:
         """Return rows of (what, value) that describe the topology."""
         assert self.switch_tier is not None and self.cable_network is not None
         rows = [("kind", self.kind), ("hosts", f"{self.n_rank_hosts:,}")]
-        if self.n_rank_hosts < self.n_hosts:
-            rows.append(("reducers", f"{self.n_hosts - self.n_rank_hosts:,}"))
+        if self.n_storage_hosts:
+            rows.append(("storage servers", f"{self.n_storage_hosts:,}"))
+        if self.n_reducers:
+            rows.append(("reducers", f"{self.n_reducers:,}"))
         up = np.zeros(self.n_nodes, bool)
         for ends in (self.cable_a, self.cable_b):
             up[ends[self.cable_network == 1]] = True
@@ -297,8 +318,9 @@ class Topology:
         return rows
 
     def __repr__(self) -> str:
-        reducers = self.n_hosts - self.n_rank_hosts
-        parts = [f"{self.n_rank_hosts} hosts", *([f"{reducers} reducers"] if reducers else [])]
+        storage, reducers = self.n_storage_hosts, self.n_reducers
+        parts = [f"{self.n_rank_hosts} hosts", *([f"{storage} storage servers"] if storage else [])]
+        parts += [f"{reducers} reducers"] if reducers else []
         parts += [f"{self.n_switches} switches", f"{self.n_cables} cables"]
         return f"Topology({self.kind}: {', '.join(parts)})"
 
