@@ -37,11 +37,14 @@ from fabricsim.fabrics.models import (
     Setting,
     SwitchModel,
     TransportModel,
+    parameter_rows,
 )
 from fabricsim.fabrics.scale_up import ScaleUp
 from fabricsim.fabrics.section import Issue, Section, raise_issues, show
 from fabricsim.fabrics.toml import write_toml
 from fabricsim.platforms import list_platforms
+from fabricsim.storage import Placement, Storage, place
+from fabricsim.storage.section import STORES_MAX
 from fabricsim.topology import KINDS, Topology, TopologySpec
 from fabricsim.topology.cabling import SCALE_OUT, SCALE_UP
 from fabricsim.units import format_bytes
@@ -68,6 +71,10 @@ def _topology_of(data: Any) -> Any:
     return None
 
 
+def _one_or_more(data: Any) -> Any:
+    return (data,) if isinstance(data, Mapping) else data
+
+
 class Cluster(Section):
     """A cluster as a frozen value; every error of its making is told at once.
 
@@ -89,6 +96,8 @@ class Cluster(Section):
         What turns operations and bytes of memory into time; None when the trace gives durations.
     faults
         What fails during a run, and how fast routes heal; None when nothing does.
+    storage
+        File systems whose servers are hosts of the fabric: tables ``[[storage]]``.
 
     Raises
     ------
@@ -117,6 +126,7 @@ class Cluster(Section):
     collectives: Collectives = Field(default_factory=lambda: Collectives.model_validate({}))
     accelerator: Accelerator | None = None
     faults: Faults | None = None
+    storage: Annotated[tuple[Storage, ...], BeforeValidator(_one_or_more), Field(strict=False)] = ()
 
     extra_short_names: ClassVar[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
         "topology": ("topology_spec", lambda value: value)
@@ -149,11 +159,25 @@ class Cluster(Section):
         issues += combination_issues({s.section: s for s in self._model_sections()}, kind)
         if self.scale_up is not None:
             issues += combination_issues(self.scale_up.sections(), kind, first=("scale_up",))
-        if self.faults is not None:
+        wrong = self._storage_names() or self._placement.issues
+        issues += [(("storage", *loc), text, value) for loc, text, value in wrong]
+        if self.faults is not None and not wrong:
             found = self.faults.problems(self.topology(), self.topology_spec)
             issues += [(("faults", *loc), text, value) for loc, text, value in found]
         raise_issues("Cluster", issues)
         return self
+
+    def _storage_names(self) -> list[Issue]:
+        """Say which names and mounts are those of two file systems, and when there are too many."""
+        wrong: list[Issue] = []
+        if len(self.storage) > STORES_MAX:
+            wrong.append(((), f"found {len(self.storage)} file systems, allowed: at most {STORES_MAX}", None))
+        for what in ("name", "mount"):
+            values = [getattr(one, what) for one in self.storage]
+            for value in sorted({v for v in values if values.count(v) > 1}):
+                text = f"found two of {what} {value!r}, allowed: a {what} of its own for each"
+                wrong.append(((), text, value))
+        return wrong
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -219,26 +243,33 @@ class Cluster(Section):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with fields replaced, unchecked; ``from_dict(model_dump(), overrides)`` checks."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("_topology", None)
+        for made in ("_placement", "_graphs"):
+            copied.__dict__.pop(made, None)
         return copied
 
     # ---- what the core is given
 
     @cached_property
-    def _topology(self) -> Topology:
-        return self.topology_spec.build()
+    def _placement(self) -> Placement:
+        return place(self.topology_spec.build(), self.storage, self.topology_spec.host_latency_ps)
 
     def topology(self) -> Topology:
-        """Return the flat arrays of the topology; made at the first call."""
-        return self._topology
+        """Return the flat arrays of the topology, servers of storage included; made at the first call."""
+        return self._placement.topology
+
+    def stores(self) -> list[dict[str, Any]]:
+        """Return the file systems as the core takes them: hosts of their servers, layouts, what fails."""
+        return self._placement.stores(self.storage)
 
     def settings(self) -> list[Setting]:
         """Return (room, implementation, value by parameter) for every room, defaults included.
 
-        Those of the scale-up network have its number, 1, as a fourth item.
+        A fourth item is the network, 1 for scale-up, or with the rooms ``store`` and ``target`` the number of
+        the file system.
         """
         models: list[Setting] = [(s.room, s.model, self._values(s)) for s in self._scale_out_sections()]
         models += [(s.room, s.model, s.resolved(), SCALE_UP) for s in self._scale_up_sections().values()]
+        models += [setting for i, one in enumerate(self.storage) for setting in one.settings(i)]
         return models + self.collectives.settings()
 
     def _values(self, section: ModelSection) -> dict[str, int]:
@@ -292,7 +323,7 @@ class Cluster(Section):
         Raises
         ------
         ConfigError
-            When there are more ranks than hosts; reducers do not count.
+            When there are more ranks than hosts; servers of storage and reducers do not count.
         """
         hosts = self.topology().n_rank_hosts
         if not 0 <= n_ranks <= hosts:
@@ -327,10 +358,14 @@ class Cluster(Section):
             content["graphs"] = {kind: repr(graph.threads) for kind, graph in self.graphs().items()}
         if self.faults is not None:
             content["faults"] = self.faults.model_dump()
+        if self.storage:
+            stores = [{name: array.tolist() for name, array in store.items()} for store in self.stores()]
+            places = [one.places() for one in self.storage]
+            content["storage"] = [a | b for a, b in zip(stores, places, strict=True)]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
-        if t.networks != (0,) or t.n_rank_hosts < t.n_hosts:
+        if t.networks != (0,) or t.n_reducers:
             assert t.cable_network is not None
-            digest.update(t.n_rank_hosts.to_bytes(4, "little") + t.cable_network.tobytes())
+            digest.update(t.reducer_first.to_bytes(4, "little") + t.cable_network.tobytes())
         if (c := t.circuits) is not None:
             for array in (c.cable, c.first_ps, c.up_ps, c.period_ps):
                 digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
@@ -349,19 +384,21 @@ class Cluster(Section):
         for label, section in sections.items():
             rows.append((label, section.model))
             values = section.resolved() if label.startswith("scale_up.") else self._values(section)
-            rows += _parameter_rows(label, section.room, section.model, values)
+            rows += parameter_rows(label, section.room, section.model, values)
         rows.append(("collectives.library", self.collectives.library))
         told = self.collectives.nccl.model_dump(exclude_defaults=True)
         rows += [(f"collectives.nccl.{name}", str(value)) for name, value in told.items()]
         graphs = self.collectives.graphs
         rows += [(f"collectives.{kind}", graphs.get(kind, name)) for kind, name in self.algorithms().items()]
         for room, name, values, *_ in self.collectives.settings():
-            rows += _parameter_rows(f"collectives.{name}", room, name, values)
+            rows += parameter_rows(f"collectives.{name}", room, name, values)
         if self.accelerator:
             a = self.accelerator
             text = f"{a.name}, {format_flops(a.flops_per_s)}, {format_bytes(a.mem_bytes_per_s)}/s"
             rows.append(("accelerator", text))
         rows += self.faults.describe() if self.faults else []
+        for one in self.storage:
+            rows += one.describe()
         rows += [("source", source) for source in self.sources]
         return rows
 
@@ -398,15 +435,3 @@ class Cluster(Section):
 
     def __hash__(self) -> int:
         return hash(self.digest())
-
-
-def _parameter_rows(label: str, room: str, impl: str, values: Mapping[str, int]) -> list[tuple[str, str]]:
-    table = fabrics.parameter_table().of(room, impl)
-    rows = []
-    for name, value in values.items():
-        parameter = table[name]
-        text = parameter.show(value)
-        if value != parameter.default:
-            text += f" (default {parameter.show(parameter.default)})"
-        rows.append((f"{label}.{name}", text))
-    return rows

@@ -18,6 +18,7 @@ from fabricsim.fabrics.parameters import split_unit
 from fabricsim.fabrics.section import issues_of
 from fabricsim.fabrics.toml import key_lines
 from fabricsim.platforms import preset_names, preset_path
+from fabricsim.storage import Storage, StorageTarget
 from fabricsim.topology import KINDS
 from fabricsim.topology.spec import RegularSpec
 
@@ -59,8 +60,10 @@ class Layers:
         key = _dotted(loc)
         for size in range(len(loc), 0, -1):
             for layer in reversed(self.layers):
-                if _has(layer.data, loc[:size]):
-                    line = layer.lines.get(_nearest_line(loc[:size], layer.lines))
+                found = _found(layer.data, loc[:size])
+                if found is not None:
+                    line = layer.lines.get(_nearest_line(found, layer.lines))
+                    key = _dotted((*found, *loc[size:]))
                     shown = "" if layer.where == f"override {key}" else key
                     parts = [layer.where, str(line) if line else "", shown]
                     return ":".join(part for part in parts if part)
@@ -73,15 +76,20 @@ def _nearest_line(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
     return loc
 
 
-def _has(data: Any, loc: Loc) -> bool:
+def _found(data: Any, loc: Loc) -> Loc | None:
+    """Return where a layer has a value, None when it has not; a single table is the first of a list."""
+    found: Loc = ()
     for part in loc:
+        if part == 0 and isinstance(data, Mapping):
+            continue
         inside = part in data if isinstance(data, Mapping) else False
         if isinstance(part, int) and isinstance(data, (list, tuple)):
             inside = part < len(data)
         if not inside:
-            return False
+            return None
         data = data[part]
-    return True
+        found = (*found, part)
+    return found
 
 
 def _dotted(loc: Loc) -> str:
@@ -99,7 +107,9 @@ def _merge(
         if key == "extends":
             continue
         base = merged.get(key)
-        if not (isinstance(base, Mapping) and isinstance(value, Mapping)):
+        if key == "storage" and isinstance(value, Mapping):
+            merged[key] = _merge_storage(base, value)
+        elif not (isinstance(base, Mapping) and isinstance(value, Mapping)):
             merged[key] = value
         elif key == "topology":
             merged[key] = _merge_section(base, value, "kind", None)
@@ -112,6 +122,23 @@ def _merge(
         else:
             merged[key] = _replace(base, value)
     return merged
+
+
+def _merge_storage(low: Any, top: Mapping[str, Any]) -> list[Any]:
+    """Merge a table into the one file system below, or of several into the one of its name."""
+    tables = [low] if isinstance(low, Mapping) else list(low) if isinstance(low, (list, tuple)) else []
+    for i, table in enumerate(tables):
+        same = len(tables) == 1 or (isinstance(table, Mapping) and table.get("name") == top.get("name"))
+        if isinstance(table, Mapping) and same:
+            if "model" in top and top["model"] != table.get("model", Storage.model_fields["model"].default):
+                keys = {*Storage.model_fields, *Storage.short_fields()}
+                table = {key: value for key, value in table.items() if key in keys}
+            merged = _replace(table, top)
+            below, above = table.get("target"), top.get("target")
+            if isinstance(below, Mapping) and isinstance(above, Mapping):
+                merged["target"] = _merge_section(below, above, "model", StorageTarget.default_model)
+            return [*tables[:i], merged, *tables[i + 1 :]]
+    return [*tables, top]
 
 
 def _merge_section(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fabricsim.collectives.expand import Expansion
     from fabricsim.collectives.plan import Plan
     from fabricsim.trace import Trace
+    from fabricsim.trace.files import FileTable
 
 __all__ = ["Model", "Program", "build_program", "compile", "table_digest"]
 
@@ -58,7 +60,8 @@ class Program:
     """A trace compiled on a model: its lowered rows, where its ranks are, and the core's own program.
 
     ``plan`` is what the collective library chose for each lowered row; ``expansion`` is what the core runs:
-    the lowered rows, with a user's graphs in place of the operations of their kinds.
+    the lowered rows, with a user's graphs in place of the operations of their kinds. ``files`` are the files
+    of its storage operations; None when it has no such operations.
     """
 
     model: Model
@@ -69,6 +72,7 @@ class Program:
     expansion: Expansion
     digest: str
     engine: Any = field(repr=False)
+    files: FileTable | None = field(default=None, repr=False)
 
 
 def compile(cluster: Cluster) -> Model:
@@ -96,6 +100,7 @@ def compile(cluster: Cluster) -> Model:
     from fabricsim._core import engine
 
     topology = cluster.topology()
+    stores = {"stores": cluster.stores()} if cluster.storage else {}
     core = engine.Model(
         n_hosts=topology.n_hosts,
         n_switches=topology.n_switches,
@@ -106,7 +111,8 @@ def compile(cluster: Cluster) -> Model:
         node_latency_ps=topology.node_latency_ps,
         settings=cluster.settings(),
         cable_network=topology.cable_network,
-        reducer_count=topology.n_hosts - topology.n_rank_hosts,
+        reducer_count=topology.n_reducers,
+        **stores,
     )
     return Model(cluster=cluster, topology=topology, engine=core)
 
@@ -131,20 +137,27 @@ def build_program(model: Model, trace: Trace) -> Program:
     from fabricsim._core import engine
     from fabricsim.collectives.expand import expand
     from fabricsim.collectives.plan import make_plan
+    from fabricsim.storage import core_files
     from fabricsim.trace import lower
+    from fabricsim.trace.files import make_files
 
     if trace.table.num_rows == 0:
         raise InputError(["the trace has no rows; there is nothing to replay"])
-    rank_host = np.asarray(model.cluster.rank_host(trace.n_ranks), dtype=np.int32)
-    plan = make_plan(model.cluster, lower(trace, model.cluster.accelerator).combine_chunks(), rank_host)
+    cluster = model.cluster
+    rank_host = np.asarray(cluster.rank_host(trace.n_ranks), dtype=np.int32)
+    files = make_files(trace, [one.mount for one in cluster.storage]) if cluster.storage else None
+    rows = lower(trace, cluster.accelerator, files=files).combine_chunks()
+    plan = make_plan(cluster, rows, rank_host)
     lowered = plan.table
-    expansion = expand(lowered, model.cluster.graphs(), trace.where)
+    own_files = {"files": core_files(files, cluster.storage)} if files is not None else {}
+    expansion = expand(lowered, cluster.graphs(), trace.where)
     core = engine.Program(
         model.engine,
         expansion.table,
         rank_host=rank_host,
-        algorithms=model.cluster.algorithms(),
+        algorithms=cluster.algorithms(),
         variants=plan.variants,
+        **own_files,
     )
     return Program(
         model=model,
@@ -153,9 +166,19 @@ def build_program(model: Model, trace: Trace) -> Program:
         rank_host=rank_host,
         plan=plan,
         expansion=expansion,
-        digest=table_digest(lowered),
+        digest=_digest(lowered, own_files.get("files")),
         engine=core,
+        files=files,
     )
+
+
+def _digest(lowered: pa.Table, files: Mapping[str, np.ndarray] | None) -> str:
+    """Return the digest of the rows, and of what their files are on the cluster where they have any."""
+    rows = table_digest(lowered)
+    if files is None:
+        return rows
+    parts = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes() for array in files.values()]
+    return hashlib.sha256(b"".join([rows.encode(), *parts])).hexdigest()[:16]
 
 
 def table_digest(table: pa.Table) -> str:

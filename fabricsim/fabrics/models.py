@@ -26,6 +26,7 @@ __all__ = [
     "Setting",
     "SwitchModel",
     "TransportModel",
+    "parameter_rows",
 ]
 
 #: Room, implementation and its parameters; a fourth item is the network, where it is not 0.
@@ -178,6 +179,19 @@ SCALE_UP_SECTIONS: Mapping[str, type[ModelSection]] = {
     cls.section: cls
     for cls in (ScaleUpSwitch, ScaleUpLink, RoutingModel, ScaleUpTransport, ScaleUpCongestionControl)
 }
+
+
+def parameter_rows(label: str, room: str, impl: str, values: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return rows of (what, value) for the parameters of a model, and the default where it differs."""
+    table = fabrics.parameter_table().of(room, impl)
+    rows = []
+    for name, value in values.items():
+        parameter = table[name]
+        text = parameter.show(value)
+        if value != parameter.default:
+            text += f" (default {parameter.show(parameter.default)})"
+        rows.append((f"{label}.{name}", text))
+    return rows
 
 
 class Collectives(BaseModel):

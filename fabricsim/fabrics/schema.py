@@ -53,6 +53,11 @@ def cluster_schema(table: ParameterTable) -> Schema:
         "additionalProperties": False,
     }
     properties["collectives"] = _collectives(table)
+    one = _storage(table)
+    properties["storage"] = {
+        "description": "file systems whose servers are hosts of the fabric",
+        "oneOf": [one, {"type": "array", "items": one}],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "fabricsim cluster",
@@ -61,6 +66,42 @@ def cluster_schema(table: ParameterTable) -> Schema:
         "anyOf": [{"required": ["topology"]}, {"required": ["extends"]}],
         "additionalProperties": False,
     }
+
+
+def _storage(table: ParameterTable) -> Schema:
+    """Schema of a file system: one choice a model, with its parameters among the keys."""
+    from fabricsim.storage import Component, Directory, Failure, Layout, Slow, Storage, StorageTarget
+    from fabricsim.storage.section import DEFAULT_MODEL, ROOM
+
+    shared = _section(Storage, "a file system")
+    shared.pop("$defs", None)
+    properties = shared["properties"]
+    del properties["params"]
+    tables = {
+        "layout": _section(Layout, "how files under a path are laid out"),
+        "directory": _section(Directory, "a directory that several metadata servers share"),
+        "slow": _section(Slow, "a target that is slower from a time on"),
+        "failure": _section(Failure, "a server that fails"),
+    }
+    tables["layout"].pop("$defs", None)
+    component = _section(Component, "a part of a file")
+    tables["layout"]["properties"]["components"] = {"type": "array", "items": component}
+    for name, one in tables.items():
+        properties[name] = {"oneOf": [one, {"type": "array", "items": one}]}
+    properties["attach"] = {
+        "description": "globs of switches",
+        "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }
+    pair = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+    properties["failover"] = {"oneOf": [{"enum": ["none", "pairs"]}, {"type": "array", "items": pair}]}
+    properties["hosts"] = {"oneOf": [{"const": "last"}, {"type": "array", "items": {"type": "integer"}}]}
+    properties["target"] = _choices(table, StorageTarget)
+    choices = []
+    for model in table.implementations.get(ROOM, ()):
+        own = {"model": {"const": model}} | _parameters(table, ROOM, model)
+        choice = {"type": "object", "properties": properties | own, "additionalProperties": False}
+        choices.append(choice if model == DEFAULT_MODEL else choice | {"required": ["model"]})
+    return {"description": "a file system", "oneOf": choices}
 
 
 def _faults() -> Schema:

@@ -21,8 +21,11 @@ def key_lines(text: str) -> dict[Path, int]:
 
     >>> key_lines('a = 1\\n[b]\\nc.d = [\\n  1,\\n]')
     {('a',): 1, ('b',): 2, ('b', 'c', 'd'): 3, ('b', 'c'): 3, ('b', 'c', 'd', 0): 4}
+    >>> key_lines('[[a]]\\n[[a]]\\nb = 1')
+    {('a', 0): 1, ('a',): 1, ('a', 1): 2, ('a', 1, 'b'): 3}
     """
     found: dict[Path, int] = {}
+    arrays: dict[Path, int] = {}
     table: Path = ()
     at, line = 0, 1
     while at < len(text):
@@ -33,8 +36,9 @@ def key_lines(text: str) -> dict[Path, int]:
         elif char == "#":
             at = _end_of_line(text, at)
         elif char == "[":
-            inner = at + 2 if text.startswith("[[", at) else at + 1
-            table, at = _dotted(text, inner)
+            is_array = text.startswith("[[", at)
+            names, at = _dotted(text, at + 2 if is_array else at + 1)
+            table = _numbered(names, arrays, is_array)
             _note(found, table, line)
             at = _end_of_line(text, at)
         else:
@@ -45,6 +49,18 @@ def key_lines(text: str) -> dict[Path, int]:
             _note(found, table + path, line)
             at, line = _skip_value(text, at + 1, line, table + path, found)
     return found
+
+
+def _numbered(names: Path, arrays: dict[Path, int], is_array: bool) -> Path:
+    """Return the path of a table: after the name of an array of tables comes the number of its last one."""
+    path: Path = ()
+    for i, name in enumerate(names):
+        path = (*path, name)
+        if is_array and i == len(names) - 1:
+            arrays[path] = arrays.get(path, -1) + 1
+        if path in arrays:
+            path = (*path, arrays[path])
+    return path
 
 
 def _note(found: dict[Path, int], path: Path, line: int) -> None:
@@ -130,14 +146,27 @@ def write_toml(data: Mapping[str, Any]) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def _write_table(path: tuple[str, ...], table: Mapping[str, Any], lines: list[str]) -> None:
-    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
-    if path and (plain or not table):
+def _write_table(
+    path: tuple[str, ...], table: Mapping[str, Any], lines: list[str], *, in_array: bool = False
+) -> None:
+    plain = {k: v for k, v in table.items() if not _is_tables(v) and v is not None}
+    if path and (plain or not table) and not in_array:
         lines += ["", f"[{'.'.join(map(_key, path))}]"]
     lines += [f"{_key(k)} = {_value(v)}" for k, v in plain.items()]
     for key, value in table.items():
         if isinstance(value, Mapping):
             _write_table((*path, key), value, lines)
+        elif _is_tables(value):
+            for one in value:
+                lines += ["", f"[[{'.'.join(map(_key, (*path, key)))}]]"]
+                _write_table((*path, key), one, lines, in_array=True)
+
+
+def _is_tables(value: Any) -> bool:
+    """Whether a value is a table or an array of tables."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, Mapping)
 
 
 def _key(key: str) -> str:

@@ -30,7 +30,8 @@ _PLAIN = re.compile(r"(?!.*//)(?!.*/\.\.?(?:/|$))/.*[^/]|/", re.DOTALL)
 
 
 class _Trace(Protocol):
-    where: str
+    @property
+    def where(self) -> str: ...
 
     @property
     def view(self) -> View: ...
