@@ -92,10 +92,39 @@ typedef struct {
     int32_t reducer_count;          /* the last hosts: reducing units of switches (NVLS, SHARP), where no rank is */
 } fab_topology_t;
 
+/* ---- storage ------------------------------------------------------------------------------------ */
+
+enum { FAB_STORES_MAX = 4 };
+
+/* A part of a layout: a range of the file, striped over objects. Rows of a layout are in the order of (mirror, begin). */
+typedef struct {
+    int32_t layout, mirror;
+    int64_t begin_bytes, end_bytes; /* -1: to the end of the file */
+    int64_t stripe_bytes;
+    int32_t stripe_count; /* -1: all targets; more than there are: overstriped */
+    int32_t first_target; /* -1: the allocator's choice */
+    int32_t on_meta;      /* 1: the metadata server keeps it (data on MDT) */
+} fab_layout_row_t;
+
+/* A file system; its model is the setting of the room store, that of its targets of the room target, both with its number
+ * in `network`. Servers 0 … data_count-1 keep data, the meta_count after them metadata. */
+typedef struct {
+    int32_t data_count, meta_count, target_count;
+    const int32_t *server_host;    /* [data_count + meta_count]; data_count 0: every rank's own host (node-local) */
+    const int32_t *server_partner; /* [data_count + meta_count] who takes its targets over, -1: nobody */
+    const int32_t *target_server;  /* [target_count] */
+    const fab_layout_row_t *layouts;
+    int32_t layout_row_count;
+    const int64_t *slow; /* [slow_count][3]: when_ps, target, ppm of its rate from then on */
+    int32_t slow_count;
+    const int64_t *failures; /* [failure_count][3]: when_ps, server, when it is up again (at its partner, or itself) */
+    int32_t failure_count;
+} fab_store_spec_t;
+
 typedef struct fab_model fab_model_t;
 
 int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
-                  fab_problems_t *problems, fab_model_t **model_out);
+                  const fab_store_spec_t *stores, int32_t store_count, fab_problems_t *problems, fab_model_t **model_out);
 void fab_model_free(fab_model_t *self);
 
 typedef struct {
@@ -126,7 +155,27 @@ enum {
     FAB_OP_BARRIER,
     FAB_OP_SEND,
     FAB_OP_RECV,
+    FAB_OP_OPEN,
+    FAB_OP_READ,
+    FAB_OP_WRITE,
+    FAB_OP_FSYNC,
+    FAB_OP_CLOSE,
+    FAB_OP_STAT,
+    FAB_OP_UNLINK,
+    FAB_OP_MKDIR,
+    FAB_OP_RMDIR,
+    FAB_OP_RENAME,
+    FAB_OP_READDIR,
     FAB_OP_KINDS
+};
+
+/* Flags of storage operations. */
+enum {
+    FAB_IO_CREATE = 1, /* open: makes the file if it is not there */
+    FAB_IO_EXCL = 2,   /* open with CREATE: it must not be there; read and write nothing else */
+    FAB_IO_TRUNC = 4,  /* open: its size becomes 0 */
+    FAB_IO_DIRECT = 8, /* read, write: around the client's cache */
+    FAB_IO_GROUP = 16  /* read, write: under a group lock, which those of the group share */
 };
 
 /* Canonical columns (see fabricsim/trace/lower.py), as plain arrays. Lists are offsets and values. */
@@ -147,7 +196,23 @@ typedef struct {
     const int8_t *priority; /* data class of its messages; NULL: all 0 */
     const int16_t
         *variant; /* of a collective: an index of the program's variants, -1: its kind's algorithm; NULL: all -1 */
+    /* storage kinds; NULL: the program has none */
+    const int32_t *file_offset, *file; /* one file for all ranks, or one for each */
+    const int32_t *new_file_offset, *new_file; /* rename: what it is called then */
+    const int64_t *offset;             /* of the first rank of the row; the others go on by stride */
+    const int64_t *stride;
+    const int16_t *flags;              /* FAB_IO_* */
 } fab_table_t;
+
+/* The files that a program names. */
+typedef struct {
+    int32_t count, directory_count;
+    const int8_t *store;                /* [count] */
+    const int32_t *directory;           /* [count] */
+    const int32_t *layout;              /* [count] of its store's; 0 without any */
+    const int64_t *bytes;               /* [count] size before the run, -1: it is not there */
+    const int32_t *directory_stripes;   /* [directory_count] metadata targets that it is spread over */
+} fab_file_table_t;
 
 /* The Arrow C data interface (arrow.apache.org/docs/format/CDataInterface.html). */
 struct ArrowSchema;

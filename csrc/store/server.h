@@ -1,0 +1,95 @@
+/* Data and metadata servers: queues, threads, objects, targets, locks, the journal, recovery. */
+#ifndef FAB_STORE_SERVER_H
+#define FAB_STORE_SERVER_H
+
+#include "store/store.h"
+
+/* An object on a target. */
+typedef struct fab_object {
+    struct fab_object *next; /* of its bucket */
+    uint32_t file, object;
+    int64_t size;
+    fab_extents_t written;
+    fab_lock_resource_t locks;
+    int64_t last_transno; /* of the last write */
+} fab_object_t;
+
+typedef struct {
+    uint32_t number; /* of the store */
+    fab_target_state_t device;
+    fab_target_slow_t slow;
+    fab_object_t **buckets;
+    uint32_t bucket_mask, object_count;
+    fab_store_target_stats_t stats;
+    uint32_t queued;
+} fab_store_target_t;
+
+/* Threads that serve a queue. */
+typedef struct {
+    fab_rpc_t *first, *last; /* waiting */
+    uint32_t waiting, threads_free, most_waiting;
+} fab_service_t;
+
+struct fab_server {
+    fab_store_t *store;
+    uint32_t number; /* of the store's servers */
+    uint8_t file_system;
+    uint32_t host;        /* its own; where it runs now is fab_store_where(): its state follows it to its partner */
+    uint32_t epoch;       /* counts its failures */
+    bool down, recovering;
+    fab_service_t io, meta, lock_service;
+    int64_t bus_free_ps;  /* memory and buses: serial */
+    uint32_t target_count;
+    fab_store_target_t *targets; /* those of this server */
+    int64_t transno, committed;  /* last given, last on stable storage */
+    int64_t commit_due_ps;       /* FAB_NEVER: nothing to commit */
+    fab_rpc_t *sync_first;       /* waiting for a commit */
+    uint64_t allocated;          /* files made: meta */
+    struct fab_meta *meta_state; /* directories: meta */
+    struct fab_recovery *recovery;
+    fab_shard_t *shards;         /* of others, stored here */
+};
+
+/* server.c */
+int fab_server_new(fab_store_t *store, fab_worker_t *worker, uint32_t file_system, uint32_t number, uint32_t host,
+                   fab_server_t **server_out);
+/* A request has arrived at a host: by its kind to data, lock, metadata or recovery. */
+void fab_server_request(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+void fab_server_bulk(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+void fab_server_bulk_acknowledged(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc,
+                                  int64_t now_ps);
+void fab_server_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+void fab_server_commit_timer(fab_store_t *store, fab_worker_t *worker, fab_server_t *server, int64_t now_ps);
+void fab_server_shard(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard, int64_t now_ps);
+void fab_server_shard_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard,
+                            int64_t now_ps);
+void fab_server_shard_done(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard,
+                           int64_t now_ps);
+/* Answers an rpc: stamps served_ps and posts the reply. */
+void fab_server_answer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t extra_bytes, int64_t now_ps);
+/* A change that has to reach stable storage: gives it its transno and sets the commit timer. */
+void fab_server_changed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+/* The object, made if it is new; NULL without memory. */
+fab_object_t *fab_server_object(fab_server_t *self, fab_worker_t *worker, uint32_t target, uint32_t file,
+                                uint32_t object);
+fab_store_target_t *fab_server_target(fab_server_t *self, uint32_t target);
+void fab_server_check(const fab_server_t *self, fab_problems_t *problems);
+
+/* meta.c: requests of FAB_RPC_OPEN … FAB_RPC_READDIR. */
+int fab_meta_new(fab_server_t *server, fab_worker_t *worker);
+void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+void fab_meta_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+
+/* lock_service.c: FAB_RPC_LOCK, FAB_RPC_GLIMPSE and cancellations. */
+void fab_lock_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+void fab_lock_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+void fab_lock_cancel(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_lock_t *lock, int64_t now_ps);
+
+/* recovery.c: failures, takeover, FAB_RPC_CONNECT and FAB_RPC_PING, the recovery window. */
+int fab_recover_new(fab_server_t *server, fab_worker_t *worker);
+void fab_recover_timer(fab_store_t *store, fab_worker_t *worker, fab_server_t *server, int64_t now_ps);
+void fab_recover_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+/* Whether a request has to wait for the end of the recovery window; it is then kept. */
+bool fab_recover_holds(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+
+#endif
