@@ -133,24 +133,23 @@ static void flow(rows_t *r, int32_t src, int32_t dst, int64_t bytes)
 
 static fab_table_t table_of(const rows_t *r)
 {
-    return (fab_table_t){r->n,
-                         r->id,
-                         r->kind,
-                         r->rank_offset,
-                         r->ranks,
-                         r->peer_offset,
-                         r->peers,
-                         r->bytes,
-                         r->no_offset,
-                         r->zero,
-                         r->zero,
-                         r->zero,
-                         r->stream,
-                         r->no_offset,
-                         r->zero,
-                         r->tag,
-                         (const int8_t *)r->zero,
-                         NULL};
+    return (fab_table_t){.op_count = r->n,
+                         .id = r->id,
+                         .kind = r->kind,
+                         .rank_offset = r->rank_offset,
+                         .ranks = r->ranks,
+                         .peer_offset = r->peer_offset,
+                         .peers = r->peers,
+                         .bytes = r->bytes,
+                         .split_offset = r->no_offset,
+                         .splits = r->zero,
+                         .duration_ps = r->zero,
+                         .delay_ps = r->zero,
+                         .stream = r->stream,
+                         .after_offset = r->no_offset,
+                         .after = r->zero,
+                         .tag = r->tag,
+                         .priority = (const int8_t *)r->zero};
 }
 
 static fab_table_t ring(int ranks, int64_t bytes)

@@ -74,24 +74,6 @@ typedef struct {
     int32_t network;
 } fab_setting_t;
 
-/* ---- model -------------------------------------------------------------------------------------- */
-
-/* Hosts are nodes 0 … host_count-1, switches follow. Cable i is full duplex: directed link 2i runs from
- * a to b, 2i+1 back. The order of a node's cables is the order of its ports.
- *
- * Cables belong to networks: 0 the scale-out fabric, 1 the scale-up domains. A switch's cables are all of one network;
- * a host has at most one cable in each, and two hosts talk over the highest network that joins them. */
-enum { FAB_NETWORKS_MAX = 2 };
-
-typedef struct {
-    int32_t host_count, switch_count, cable_count;
-    const int32_t *cable_a, *cable_b;
-    const int64_t *cable_rate_mbps, *cable_delay_ps;
-    const int64_t *node_latency_ps; /* pipeline latency added to whatever enters the node */
-    const int8_t *cable_network;    /* NULL: all 0 */
-    int32_t reducer_count;          /* the last hosts: reducing units of switches (NVLS, SHARP), where no rank is */
-} fab_topology_t;
-
 /* ---- storage ------------------------------------------------------------------------------------ */
 
 enum { FAB_STORES_MAX = 4 };
@@ -121,10 +103,30 @@ typedef struct {
     int32_t failure_count;
 } fab_store_spec_t;
 
+/* ---- model -------------------------------------------------------------------------------------- */
+
+/* Hosts are nodes 0 … host_count-1, switches follow. Cable i is full duplex: directed link 2i runs from
+ * a to b, 2i+1 back. The order of a node's cables is the order of its ports.
+ *
+ * Cables belong to networks: 0 the scale-out fabric, 1 the scale-up domains. A switch's cables are all of one network;
+ * a host has at most one cable in each, and two hosts talk over the highest network that joins them. */
+enum { FAB_NETWORKS_MAX = 2 };
+
+typedef struct {
+    int32_t host_count, switch_count, cable_count;
+    const int32_t *cable_a, *cable_b;
+    const int64_t *cable_rate_mbps, *cable_delay_ps;
+    const int64_t *node_latency_ps; /* pipeline latency added to whatever enters the node */
+    const int8_t *cable_network;    /* NULL: all 0 */
+    int32_t reducer_count;          /* the last hosts: reducing units of switches (NVLS, SHARP), where no rank is */
+    const fab_store_spec_t *stores; /* file systems */
+    int32_t store_count;
+} fab_topology_t;
+
 typedef struct fab_model fab_model_t;
 
 int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
-                  const fab_store_spec_t *stores, int32_t store_count, fab_problems_t *problems, fab_model_t **model_out);
+                  fab_problems_t *problems, fab_model_t **model_out);
 void fab_model_free(fab_model_t *self);
 
 typedef struct {
@@ -178,6 +180,18 @@ enum {
     FAB_IO_GROUP = 16  /* read, write: under a group lock, which those of the group share */
 };
 
+/* The files that a program names. */
+typedef struct {
+    int32_t count, directory_count;
+    const int8_t *store;              /* [count] */
+    const int32_t *directory;         /* [count] */
+    const int32_t *layout;            /* [count] of its store's; 0 without any */
+    const int64_t *bytes;             /* [count] size before the run, -1: it is not there */
+    const int32_t *directory_stripes; /* [directory_count] metadata targets that it is spread over */
+    const int32_t *clients;           /* [client_count] ranks that may do I/O beside those of the rows: fab_run_io */
+    int32_t client_count;
+} fab_file_table_t;
+
 /* Canonical columns (see fabricsim/trace/lower.py), as plain arrays. Lists are offsets and values. */
 typedef struct {
     int64_t op_count;
@@ -197,22 +211,13 @@ typedef struct {
     const int16_t
         *variant; /* of a collective: an index of the program's variants, -1: its kind's algorithm; NULL: all -1 */
     /* storage kinds; NULL: the program has none */
-    const int32_t *file_offset, *file; /* one file for all ranks, or one for each */
+    const int32_t *file_offset, *file;         /* one file for all ranks, or one for each */
     const int32_t *new_file_offset, *new_file; /* rename: what it is called then */
-    const int64_t *offset;             /* of the first rank of the row; the others go on by stride */
+    const int64_t *offset;                     /* of the first rank of the row; the others go on by stride */
     const int64_t *stride;
-    const int16_t *flags;              /* FAB_IO_* */
+    const int16_t *flags;          /* FAB_IO_* */
+    const fab_file_table_t *files; /* NULL: none */
 } fab_table_t;
-
-/* The files that a program names. */
-typedef struct {
-    int32_t count, directory_count;
-    const int8_t *store;                /* [count] */
-    const int32_t *directory;           /* [count] */
-    const int32_t *layout;              /* [count] of its store's; 0 without any */
-    const int64_t *bytes;               /* [count] size before the run, -1: it is not there */
-    const int32_t *directory_stripes;   /* [directory_count] metadata targets that it is spread over */
-} fab_file_table_t;
 
 /* The Arrow C data interface (arrow.apache.org/docs/format/CDataInterface.html). */
 struct ArrowSchema;
@@ -236,8 +241,8 @@ int fab_program_new(const fab_model_t *model, const fab_table_t *table, const in
 
 /* The same, reading the canonical columns from an Arrow C stream, which it consumes but does not release. */
 int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
-                           int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
-                           fab_program_t **program_out);
+                           int32_t rank_count, const fab_collectives_t *collectives, const fab_file_table_t *files,
+                           fab_problems_t *problems, fab_program_t **program_out);
 void fab_program_free(fab_program_t *self);
 
 typedef struct {
@@ -286,6 +291,7 @@ typedef struct {
     uint64_t seed;
     int32_t threads;
     bool record_packets;          /* keep every arrival; for small worlds */
+    bool record_rpcs;             /* keep the way of every storage RPC */
     bool plain;                   /* the plain reference windows instead of leapfrog: same result, slower */
     const fab_changes_t *changes; /* NULL: none; read by fab_run_new alone */
 } fab_run_options_t;
@@ -328,6 +334,31 @@ typedef struct {
 /* Per directed link, in the topology's order. */
 void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out);
 
+/* What a run tells of storage: a row a target, a server, a client, and (with record_rpcs) a remote procedure call. */
+typedef struct {
+    int64_t store, target, server, rpcs, bytes_read, bytes_written, busy_ps, queue_max, wait_ps, service_ps;
+} fab_target_row_t;
+
+typedef struct {
+    int64_t store, server, host, is_meta, queue_max, changes, committed, failures;
+} fab_server_row_t;
+
+typedef struct {
+    int64_t rank, calls, bytes_read, bytes_written, cache_hit_bytes, readahead_bytes, rpc_read_bytes, rpc_written_bytes,
+        lost_dirty_bytes, max_dirty_bytes, blocked_ps, lock_wait_ps, rpcs, resent, evictions;
+} fab_client_row_t;
+
+typedef struct {
+    int64_t rank, store, server, target, kind, file, object, offset, bytes, sent_ps, queued_ps, began_ps, target_ps,
+        served_ps, done_ps;
+} fab_rpc_row_t;
+
+/* Each returns how many rows there are, and writes them if they fit in `limit`. */
+int64_t fab_run_targets(const fab_run_t *self, fab_target_row_t *rows_out, int64_t limit);
+int64_t fab_run_servers(const fab_run_t *self, fab_server_row_t *rows_out, int64_t limit);
+int64_t fab_run_clients(const fab_run_t *self, fab_client_row_t *rows_out, int64_t limit);
+int64_t fab_run_rpcs(const fab_run_t *self, fab_rpc_row_t *rows_out, int64_t limit);
+
 typedef struct {
     int64_t op;
     int32_t rank;
@@ -355,5 +386,29 @@ int fab_run_check(const fab_run_t *self, fab_problems_t *problems);
 
 /* Recorded arrivals ordered by (time, link); returns the count, and writes them if they fit in `limit`. */
 int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit);
+
+/* ---- storage operations that no program names: a session --------------------------------------- */
+
+/* Adds a directory or a file to those of the program, for this run alone; neither is there before an operation makes
+ * it. */
+int fab_run_add_directory(fab_run_t *self, int32_t stripes, fab_problems_t *problems, int32_t *directory_out);
+int fab_run_add_file(fab_run_t *self, int32_t store, int32_t directory, int32_t layout, fab_problems_t *problems,
+                     int32_t *file_out);
+
+typedef struct {
+    int32_t rank; /* one of the file table's clients, or of those whose rows do I/O */
+    int32_t kind; /* FAB_OP_OPEN and on */
+    int32_t flags, file, new_file;
+    int64_t offset, bytes;
+} fab_io_request_t;
+
+/* Begins an operation where the run stands; the token tells it apart. */
+int fab_run_io(fab_run_t *self, const fab_io_request_t *request, fab_problems_t *problems, int64_t *token_out);
+
+/* Goes on until the operation has ended, and at most one lookahead further. */
+int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out, int64_t *end_ps_out);
+
+/* Where the run stands: everything before has happened, and what begins now begins here. */
+int64_t fab_run_frontier_ps(const fab_run_t *self);
 
 #endif

@@ -1,4 +1,5 @@
-/* The lists of implementations: one line a switch, link, route, transport, controller and algorithm. */
+/* The lists of implementations: one line a switch, link, route, transport, controller, file system, target and
+ * algorithm. */
 #include "sim/list.h"
 
 const fab_switch_ops_t *const fab_list_switches[] = {&fab_switch_ethernet, &fab_switch_voq, NULL};
@@ -13,6 +14,9 @@ const fab_transport_ops_t *const fab_list_transports[] = {
     &fab_transport_roce, &fab_transport_rc, &fab_transport_scale_up, &fab_transport_ici, &fab_transport_srd, NULL};
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none,  &fab_cc_dcqcn, &fab_cc_hpcc,   &fab_cc_timely,
                                                     &fab_cc_swift, &fab_cc_ib_cc, &fab_cc_srd_cc, NULL};
+
+const fab_layout_ops_t *const fab_list_layouts[] = {NULL};
+const fab_target_ops_t *const fab_list_targets[] = {NULL};
 
 #define FAB_LIST_COLL(name) &fab_coll_##name.impl,
 

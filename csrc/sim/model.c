@@ -57,17 +57,24 @@ static int copy_coll_settings(fab_model_t *self, const fab_setting_t *settings, 
     return FAB_OK;
 }
 
+/* Settings of file systems are numbered by those, all others by networks. */
+static bool is_storage(const fab_setting_t *setting)
+{
+    return strcmp(setting->room, "store") == 0 || strcmp(setting->room, "target") == 0;
+}
+
 /* Every name must be known, wherever it is used. */
-static void check_names(const fab_setting_t *settings, int32_t n, fab_problems_t *problems)
+static void check_names(const fab_setting_t *settings, int32_t n, int32_t store_count, fab_problems_t *problems)
 {
     for (int32_t i = 0; i < n; i++)
         if (!is_known(settings[i].room, NULL))
             fab_problems_add(problems, "%s: no such room", settings[i].room);
         else if (!is_known(settings[i].room, settings[i].impl))
             fab_problems_add(problems, "%s: no such implementation as %s", settings[i].room, settings[i].impl);
-        else if (settings[i].network < 0 || settings[i].network >= FAB_NETWORKS_MAX)
-            fab_problems_add(problems, "%s.%s: found network %d, allowed 0 to %d", settings[i].room, settings[i].impl,
-                             settings[i].network, FAB_NETWORKS_MAX - 1);
+        else if (is_storage(&settings[i]) ? settings[i].network < 0 || settings[i].network >= store_count
+                                          : settings[i].network < 0 || settings[i].network >= FAB_NETWORKS_MAX)
+            fab_problems_add(problems, "%s.%s: found number %d, allowed 0 to %d", settings[i].room, settings[i].impl,
+                             settings[i].network, is_storage(&settings[i]) ? store_count - 1 : FAB_NETWORKS_MAX - 1);
 }
 
 /* The `n` settings are those of this network. */
@@ -144,7 +151,7 @@ static int compile_network(fab_model_t *self, uint32_t network, const fab_settin
         return FAB_E_MEMORY;
     int32_t n = 0;
     for (int32_t i = 0; i < count; i++)
-        if (all[i].network == (int32_t)network)
+        if (all[i].network == (int32_t)network && !is_storage(&all[i]))
             settings[n++] = all[i];
     const int32_t before = problems->count;
     configure(made, network, settings, n, problems);
@@ -160,13 +167,35 @@ static int compile_network(fab_model_t *self, uint32_t network, const fab_settin
     return code;
 }
 
+/* Compiles the file systems. */
+static int compile_stores(fab_model_t *self, const fab_setting_t *settings, int32_t count,
+                          const fab_topology_t *topology, fab_problems_t *problems)
+{
+    const uint32_t classes = (uint32_t)self->networks[0].switch_config.data_class_count;
+    int code = FAB_OK;
+    for (int32_t s = 0; s < topology->store_count && !code; s++) {
+        self->store_count = (uint32_t)s + 1;
+        code = fab_store_compile(&topology->stores[s], s, settings, count, &self->net, classes, problems,
+                                 &self->stores[s]);
+        if (!code && self->stores[s].values[FAB_STORE_DATA_CLASS] != self->stores[0].values[FAB_STORE_DATA_CLASS]) {
+            fab_problems_add(problems, "store %d: its data class is not that of store 0", s);
+            code = FAB_E_CONFIG;
+        }
+    }
+    return code;
+}
+
 int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings, int32_t setting_count,
                   fab_problems_t *problems, fab_model_t **model_out)
 {
     fab_model_t *self = calloc(1, sizeof *self);
     if (!self)
         return FAB_E_MEMORY;
-    check_names(settings, setting_count, problems);
+    const int32_t store_count = topology->store_count;
+    if (store_count < 0 || store_count > FAB_STORES_MAX)
+        fab_problems_add(problems, "stores: found %d, allowed 0 to %d", store_count, FAB_STORES_MAX);
+    else
+        check_names(settings, setting_count, store_count, problems);
     int code = problems->count ? FAB_E_CONFIG : FAB_OK;
     const int net_code = fab_net_compile(topology, problems, &self->net);
     /* settings are looked at even if the topology is none: all problems at once */
@@ -175,6 +204,8 @@ int fab_model_new(const fab_topology_t *topology, const fab_setting_t *settings,
         code = compile_network(self, w, settings, setting_count, problems);
     if (!code)
         code = net_code;
+    if (!code)
+        code = compile_stores(self, settings, setting_count, topology, problems);
     if (!code)
         code = copy_coll_settings(self, settings, setting_count);
     if (code) {
@@ -200,6 +231,8 @@ void fab_model_free(fab_model_t *self)
     free(self->coll_settings);
     for (uint32_t w = 0; w < FAB_NETWORKS_MAX; w++)
         fab_route_free(&self->networks[w].route);
+    for (uint32_t s = 0; s < self->store_count; s++)
+        fab_store_config_free(&self->stores[s]);
     fab_net_free(&self->net);
     free(self);
 }
@@ -272,9 +305,9 @@ int fab_program_new(const fab_model_t *model, const fab_table_t *table, const in
     for (uint32_t w = 0; w < model->net.network_count; w++)
         classes = fab_max_i64(classes, model->networks[w].switch_config.data_class_count);
     fab_program_t *program = NULL;
-    const int code =
-        fab_program_compile(&model->net, (uint32_t)classes, model->coll_settings, model->coll_setting_count, table,
-                            rank_host, rank_count, collectives, problems, &program);
+    const int code = fab_program_compile(&model->net, (uint32_t)classes, model->coll_settings,
+                                         model->coll_setting_count, model->stores, model->store_count, table, rank_host,
+                                         rank_count, collectives, problems, &program);
     if (code)
         return code;
     for (uint32_t w = 0; w < model->net.network_count; w++)

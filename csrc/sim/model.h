@@ -3,6 +3,7 @@
 #define FAB_SIM_MODEL_H
 
 #include "route/route.h"
+#include "store/store.h"
 #include "switch/switch.h"
 #include "transport/transport.h"
 #include "work/program.h"
@@ -22,8 +23,16 @@ typedef struct {
 struct fab_model {
     fab_net_t net;
     fab_network_t networks[FAB_NETWORKS_MAX]; /* [net.network_count] */
-    fab_setting_t *coll_settings;             /* a copy, for programs */
+    fab_store_config_t stores[FAB_STORES_MAX];
+    uint32_t store_count;
+    fab_setting_t *coll_settings; /* a copy, for programs */
     int32_t coll_setting_count;
 };
+
+/* stores.c: a file system of the model, compiled; freed whatever it returns. */
+int fab_store_compile(const fab_store_spec_t *spec, int32_t store, const fab_setting_t *settings, int32_t count,
+                      const fab_net_t *net, uint32_t data_class_count, fab_problems_t *problems,
+                      fab_store_config_t *self);
+void fab_store_config_free(fab_store_config_t *self);
 
 #endif

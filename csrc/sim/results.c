@@ -80,7 +80,8 @@ uint64_t fab_run_digest(const fab_run_t *self)
     }
     for (uint32_t w = 0; w < self->hosts.count; w++)
         digest = self->hosts.ops[w]->digest(self->hosts.state[w], digest);
-    return digest;
+    const fab_store_t *store = fab_exec_store(self->exec);
+    return store ? fab_store_digest(store, digest) : digest;
 }
 
 void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out, int64_t *end_ps_out)
@@ -214,5 +215,7 @@ int fab_run_check(const fab_run_t *self, fab_problems_t *problems)
     for (uint32_t w = 0; w < net->network_count; w++)
         if (self->model->networks[w].switch_ops->check_end)
             self->model->networks[w].switch_ops->check_end(&self->switches[w], &self->fabric, problems);
+    if (fab_exec_store(self->exec))
+        fab_store_check(fab_exec_store(self->exec), problems);
     return problems->count > before ? FAB_E_INTERNAL : FAB_OK;
 }

@@ -168,9 +168,10 @@ static int init_networks(fab_run_t *self)
         if (!self->hosts.state[w])
             return FAB_E_MEMORY;
     }
-    self->exec = fab_exec_new(self->program, &self->hosts);
-    if (!self->exec)
-        return FAB_E_MEMORY;
+    const int code = fab_exec_new(self->program, &self->hosts, self->workers, self->options.seed,
+                                  self->options.record_rpcs, &self->exec);
+    if (code)
+        return code;
     for (uint32_t w = 0; w < self->hosts.count; w++)
         self->hosts.ops[w]->set_user(self->hosts.state[w], fab_exec_user(self->exec, w));
     return FAB_OK;
@@ -184,7 +185,7 @@ static void begin(fab_run_t *self)
     for (uint32_t i = 0; i < self->program->instance_count; i++)
         fab_exec_begin(self->exec, worker, i);
     for (uint32_t h = 0; h < net->host_count; h++) {
-        if (self->program->host_rank[h] == FAB_NONE)
+        if (self->program->host_rank[h] == FAB_NONE && !self->program->has_client) /* a server may have a timer */
             continue;
         const uint32_t slot = net->slot_of[h];
         fab_link_notify(worker, net, slot, fab_hosts_visit(&self->hosts, worker, slot, 0));
@@ -514,7 +515,9 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
             fab_problems_add(problems, "operation %" PRId64 " on rank %d waits for rank %d", id, b->rank, b->waits_for);
         else
             fab_problems_add(problems, "operation %" PRId64 " on rank %d %s", id, b->rank,
-                             b->state ? "waits for messages of its collective" : "waits for operations before it");
+                             !b->state                                       ? "waits for operations before it"
+                             : self->program->ops[b->op].kind >= FAB_OP_OPEN ? "waits for storage"
+                                                                             : "waits for messages of its collective");
     }
     return FAB_E_DEADLOCK;
 }
@@ -546,6 +549,7 @@ static int advance(fab_run_t *self, int64_t until_ps)
     self->windows += tasks[0].windows;
     carry_packet_counts(self);
     self->now_ps = tasks[0].now_ps;
+    self->frontier_ps = fab_max_i64(self->frontier_ps, until_ps);
     return tasks[0].code;
 }
 

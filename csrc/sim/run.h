@@ -39,6 +39,7 @@ struct fab_run {
     fab_range_t *ranges;   /* [thread][group] */
     int64_t *residual_ps;  /* [thread][colour] earliest event of the thread's own nodes, as of their last phase */
     int64_t now_ps;        /* everything before has happened */
+    int64_t frontier_ps;   /* and everything before this, even if nothing was to happen until then */
     int64_t windows;
     int64_t carried_hops; /* when link counts were last carried over */
     uint32_t turn;

@@ -12,7 +12,7 @@ struct fab_store_config;
 enum { FAB_LAYOUT_COMPONENTS_MAX = 8, FAB_LAYOUT_MIRRORS_MAX = 4 };
 
 typedef struct {
-    int64_t begin, end;    /* of the file; end INT64_MAX: as far as it goes */
+    int64_t begin, end; /* of the file; end INT64_MAX: as far as it goes */
     int64_t stripe_bytes;
     uint32_t stripe_count; /* of objects; more than there are targets only where overstriped */
     uint32_t first_target; /* FAB_NONE: the allocator's choice */
@@ -49,6 +49,8 @@ typedef struct {
 
 typedef struct {
     fab_impl_t impl;
+    /* Layout 0, of the store's own parameters; NULL: files have no layouts. */
+    void (*standard)(const struct fab_store_config *config, fab_layout_t *layout_out);
     /* How many objects a file has, and on which target each lies; `allocated` counts the files that this metadata server
      * has made before: what an allocator goes round by. */
     uint32_t (*objects)(const struct fab_store_config *config, const fab_layout_t *layout);

@@ -34,11 +34,11 @@ struct fab_server {
     fab_store_t *store;
     uint32_t number; /* of the store's servers */
     uint8_t file_system;
-    uint32_t host;        /* its own; where it runs now is fab_store_where(): its state follows it to its partner */
-    uint32_t epoch;       /* counts its failures */
+    uint32_t host;  /* its own; where it runs now is fab_store_where(): its state follows it to its partner */
+    uint32_t epoch; /* counts its failures */
     bool down, recovering;
     fab_service_t io, meta, lock_service;
-    int64_t bus_free_ps;  /* memory and buses: serial */
+    int64_t bus_free_ps; /* memory and buses: serial */
     uint32_t target_count;
     fab_store_target_t *targets; /* those of this server */
     int64_t transno, committed;  /* last given, last on stable storage */
@@ -47,7 +47,7 @@ struct fab_server {
     uint64_t allocated;          /* files made: meta */
     struct fab_meta *meta_state; /* directories: meta */
     struct fab_recovery *recovery;
-    fab_shard_t *shards;         /* of others, stored here */
+    fab_shard_t *shards; /* of others, stored here */
 };
 
 /* server.c */
@@ -63,8 +63,7 @@ void fab_server_commit_timer(fab_store_t *store, fab_worker_t *worker, fab_serve
 void fab_server_shard(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard, int64_t now_ps);
 void fab_server_shard_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard,
                             int64_t now_ps);
-void fab_server_shard_done(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard,
-                           int64_t now_ps);
+void fab_server_shard_done(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard, int64_t now_ps);
 /* Answers an rpc: stamps served_ps and posts the reply. */
 void fab_server_answer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t extra_bytes, int64_t now_ps);
 /* A change that has to reach stable storage: gives it its transno and sets the commit timer. */

@@ -36,7 +36,7 @@ typedef struct {
 
 /* One file system. Servers 0 … data_count-1 keep data, those from data_count on metadata; target t of the data servers is
  * number t, and metadata server m has the target target_count + m for what it keeps of files. */
-typedef struct {
+typedef struct fab_store_config {
     const fab_layout_ops_t *layout_ops;
     const fab_target_ops_t *target_ops;
     int64_t values[FAB_STORE_VALUES_MAX];         /* of the store's table: params.h */
@@ -46,7 +46,7 @@ typedef struct {
     uint32_t *server_partner; /* [data_count + meta_count] server that takes over, FAB_NONE: none */
     uint32_t *target_server;  /* [target_count] */
     uint32_t layout_count;
-    fab_layout_t *layouts;    /* [layout_count]; 0 is the default */
+    fab_layout_t *layouts; /* [layout_count]; 0 is the default */
     uint32_t slow_count, failure_count;
     fab_store_slow_t *slow;        /* ordered by target, then time */
     fab_store_failure_t *failures; /* ordered by time */
@@ -55,10 +55,10 @@ typedef struct {
 /* The files that a program names, and their directories. */
 typedef struct {
     uint32_t count, directory_count;
-    uint8_t *store;         /* [count] */
-    uint32_t *directory;    /* [count] */
-    uint32_t *layout;       /* [count] */
-    int64_t *bytes;         /* [count] size that it has before the run, -1: it is made in the run */
+    uint8_t *store;              /* [count] */
+    uint32_t *directory;         /* [count] */
+    uint32_t *layout;            /* [count] */
+    int64_t *bytes;              /* [count] size that it has before the run, -1: it is made in the run */
     uint32_t *directory_stripes; /* [directory_count] metadata targets that a directory is spread over, at least 1 */
 } fab_files_t;
 
@@ -99,22 +99,22 @@ typedef enum {
 } fab_rpc_kind_t;
 
 typedef struct fab_rpc {
-    struct fab_rpc *next;     /* of the one list that its owner keeps it in */
-    struct fab_rpc *pending;  /* the client's list of what has no reply, or is not committed, by server */
+    struct fab_rpc *next;      /* of the one list that its owner keeps it in */
+    struct fab_rpc *pending;   /* the client's list of what has no reply, or is not committed, by server */
     uint8_t kind, store, mode; /* mode: fab_lock_mode_t of LOCK */
     bool replay, committed, refused, evicted;
-    uint16_t flags;            /* of the operation: FAB_IO_* */
-    uint32_t client;           /* host */
-    uint32_t server, target;   /* of the store */
-    uint32_t file, object;     /* object: index among the file's objects, see layout.h */
-    uint32_t epoch;            /* the server's, when it was sent */
-    int64_t offset, bytes;     /* in the object; of LOCK the extent asked for, bytes 0: to the end */
-    int64_t end;               /* LOCK: last byte granted; GLIMPSE, READ: size of the object */
-    fab_lock_t *lock;          /* LOCK: what was granted */
-    int64_t transno;           /* WRITE and metadata changes: place in the server's order, for commit and replay */
-    uint32_t fragments;        /* of the data, still to come */
-    uint32_t shards;           /* still to be answered */
-    void *user;                /* the client's */
+    uint16_t flags;          /* of the operation: FAB_IO_* */
+    uint32_t client;         /* host */
+    uint32_t server, target; /* of the store */
+    uint32_t file, object;   /* object: index among the file's objects, see layout.h */
+    uint32_t epoch;          /* the server's, when it was sent */
+    int64_t offset, bytes;   /* in the object; of LOCK the extent asked for, bytes 0: to the end */
+    int64_t end;             /* LOCK: last byte granted; GLIMPSE, READ: size of the object */
+    fab_lock_t *lock;        /* LOCK: what was granted */
+    int64_t transno;         /* WRITE and metadata changes: place in the server's order, for commit and replay */
+    uint32_t fragments;      /* of the data, still to come */
+    uint32_t shards;         /* still to be answered */
+    void *user;              /* the client's */
     int64_t sent_ps, queued_ps, began_ps, target_ps, served_ps, done_ps; /* its way, for the record; -1 before */
 } fab_rpc_t;
 
@@ -145,19 +145,24 @@ typedef struct {
 struct fab_store {
     uint32_t count; /* of file systems */
     const fab_store_config_t *configs;
-    const fab_files_t *files;
+    fab_files_t files; /* the program's; a session's own copy once it adds to them */
+    bool own_files, own_directories;
+    uint32_t file_capacity;
     const fab_hosts_t *hosts;
     const fab_net_t *net;
     fab_worker_t *workers; /* for what happens before the run */
     uint64_t seed;
-    fab_client_t **clients;                  /* [host] NULL where no rank does any I/O */
-    fab_server_t **servers[FAB_STORES_MAX];  /* [data_count + meta_count]; of a local store [host] */
-    fab_file_t *file_state;                  /* [files.count] */
-    bool record;                             /* keep every RPC */
+    uint8_t data_class;                     /* of all storage messages */
+    fab_client_t **clients;                 /* [host] NULL where no rank does any I/O */
+    fab_server_t **servers[FAB_STORES_MAX]; /* [data_count + meta_count]; of a local store [host] */
+    fab_file_t *file_state;                 /* [files.count] */
+    bool record;                            /* keep every RPC */
     /* who asked */
     void *user;
     void (*ended)(void *user, fab_worker_t *worker, uint32_t instance, int64_t now_ps);
-    uint32_t (*find)(const void *user, uint32_t host, uint32_t dst); /* the connection of storage messages */
+    /* the connection of storage messages */
+    uint32_t (*find)(const void *user, uint32_t host, uint32_t dst, uint8_t data_class);
+    struct fab_store_line *lines; /* [host] timers, and RPCs kept for the record */
 };
 
 /* ---- store.c: what every part calls -------------------------------------------------------------- */
@@ -202,7 +207,41 @@ void fab_store_give(fab_worker_t *worker, void *memory, size_t bytes);
 
 FAB_INLINE fab_rpc_t *fab_store_rpc(fab_worker_t *worker) { return fab_store_take(worker, sizeof(fab_rpc_t)); }
 
+/* The server, data or metadata, that keeps a file's metadata: by its directory, or itself where that is striped. A file
+ * system without metadata servers has its data servers do it. */
+uint32_t fab_store_meta_of(const fab_store_t *self, uint32_t file);
+
+/* A client has taken a reply in: keeps the RPC's way if the run records it. */
+void fab_store_record(fab_store_t *self, fab_worker_t *worker, const fab_rpc_t *rpc);
+
 /* An operation of a rank is done. */
 void fab_store_end(fab_store_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps);
+
+/* ---- store.c: life, and what the host of a rank or server is told -------------------------------- */
+
+int fab_store_new(const fab_store_config_t *configs, uint32_t count, const fab_files_t *files, const fab_hosts_t *hosts,
+                  const fab_net_t *net, fab_worker_t *workers, uint64_t seed, const bool *has_client, bool record,
+                  fab_store_t **store_out);
+void fab_store_free(fab_store_t *self);
+void fab_store_start(fab_store_t *self, fab_worker_t *worker, uint32_t host, const fab_io_t *io, int64_t now_ps);
+void fab_store_delivered(fab_store_t *self, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps);
+void fab_store_acknowledged(fab_store_t *self, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie,
+                            int64_t now_ps);
+void fab_store_timer(fab_store_t *self, fab_worker_t *worker, uint32_t host, uint64_t key, int64_t now_ps);
+uint64_t fab_store_digest(const fab_store_t *self, uint64_t digest);
+/* Between steps: adds a directory or a file; FAB_NONE without memory. */
+uint32_t fab_store_add_directory(fab_store_t *self, uint32_t stripes);
+uint32_t fab_store_add_file(fab_store_t *self, uint32_t file_system, uint32_t directory, uint32_t layout);
+/* After a run that finished: a line for whatever is left undone, lost or dirty. */
+void fab_store_check(const fab_store_t *self, fab_problems_t *problems);
+int64_t fab_store_rpcs(const fab_store_t *self, fab_rpc_row_t *rows_out, int64_t limit);
+
+/* Storage messages have connections of their own, in this lane; store timers this kind in their top byte. */
+enum { FAB_STORE_LANE = INT32_MAX, FAB_STORE_TIMER_KIND = 12 };
+
+FAB_INLINE bool fab_store_owns(fab_cookie_t cookie)
+{
+    return cookie.instance >= FAB_STORE_COOKIE && cookie.instance != FAB_NONE;
+}
 
 #endif

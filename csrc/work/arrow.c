@@ -19,7 +19,12 @@ enum {
     COL_AFTER,
     COL_TAG,
     COL_PRIORITY,
-    COL_VARIANT, /* may be missing */
+    COL_VARIANT, /* may be missing, with all that follow */
+    COL_FILES,   /* the columns of storage: all, or none */
+    COL_NEW_FILES,
+    COL_OFFSET,
+    COL_STRIDE,
+    COL_FLAGS,
     COL_COUNT
 };
 
@@ -34,7 +39,8 @@ static const column_t columns[COL_COUNT] = {
     {"id", "l", NULL, 8},      {"kind", "c", NULL, 1},   {"ranks", "+l", "i", 4},       {"peer", "+l", "i", 4},
     {"bytes", "l", NULL, 8},   {"splits", "+l", "l", 8}, {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
     {"stream", "i", NULL, 4},  {"after", "+l", "l", 8},  {"tag", "l", NULL, 8},         {"priority", "c", NULL, 1},
-    {"variant", "s", NULL, 2},
+    {"variant", "s", NULL, 2}, {"files", "+l", "i", 4},  {"new_files", "+l", "i", 4},   {"offset", "l", NULL, 8},
+    {"stride", "l", NULL, 8},  {"flags", "s", NULL, 2},
 };
 
 typedef struct {
@@ -66,9 +72,10 @@ static bool append(bytes_t *self, const void *data, size_t bytes)
 
 static void check_schema(const struct ArrowSchema *schema, fab_problems_t *problems)
 {
-    if (strcmp(schema->format, "+s") != 0 || schema->n_children < COL_VARIANT || schema->n_children > COL_COUNT) {
-        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d and %d", schema->n_children,
-                         COL_VARIANT, COL_COUNT);
+    if (strcmp(schema->format, "+s") != 0 ||
+        (schema->n_children != COL_VARIANT && schema->n_children != COL_FILES && schema->n_children != COL_COUNT)) {
+        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d, %d and %d",
+                         schema->n_children, COL_VARIANT, COL_FILES, COL_COUNT);
         return;
     }
     for (int c = 0; c < schema->n_children; c++) {
@@ -169,8 +176,8 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
 }
 
 int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *stream, const int32_t *rank_host,
-                           int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
-                           fab_program_t **program_out)
+                           int32_t rank_count, const fab_collectives_t *collectives, const fab_file_table_t *files,
+                           fab_problems_t *problems, fab_program_t **program_out)
 {
     gathered_t g = {0};
     static const int32_t no_rows = 0;
@@ -198,6 +205,14 @@ int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *st
             .tag = VALUES(COL_TAG),
             .priority = VALUES(COL_PRIORITY),
             .variant = (const void *)g.values[COL_VARIANT].data,
+            .file_offset = OFFSETS(COL_FILES),
+            .file = VALUES(COL_FILES),
+            .new_file_offset = OFFSETS(COL_NEW_FILES),
+            .new_file = VALUES(COL_NEW_FILES),
+            .offset = (const void *)g.values[COL_OFFSET].data,
+            .stride = (const void *)g.values[COL_STRIDE].data,
+            .flags = (const void *)g.values[COL_FLAGS].data,
+            .files = files,
         };
 #undef VALUES
 #undef OFFSETS

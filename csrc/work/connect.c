@@ -331,6 +331,27 @@ out:
     return code;
 }
 
+/* Storage: every rank that does any I/O with every server and back, and servers with those they pass data on to. */
+static void connect_storage(const fab_program_t *self, edges_t *edges)
+{
+    for (uint32_t s = 0; self->has_client && s < self->store_count && !edges->no_memory; s++) {
+        const fab_store_config_t *config = &self->stores[s];
+        const uint8_t data_class = (uint8_t)config->values[FAB_STORE_DATA_CLASS];
+        const uint32_t servers = config->layout_ops->per_client ? 0 : fab_store_server_count(config);
+        for (uint32_t i = 0; i < servers; i++) {
+            const uint32_t server = config->server_host[i];
+            for (uint32_t h = 0; h < self->net->host_count; h++)
+                if (self->has_client[h] && h != server) {
+                    add_edge(edges, h, server, FAB_STORE_LANE, data_class, 0);
+                    add_edge(edges, server, h, FAB_STORE_LANE, data_class, 0);
+                }
+            for (uint32_t j = 0; config->layout_ops->spread && j < config->data_count; j++)
+                if (config->server_host[j] != server)
+                    add_edge(edges, server, config->server_host[j], FAB_STORE_LANE, data_class, 0);
+        }
+    }
+}
+
 /* Sorts the edges, drops doubles and numbers them network by network. */
 static int number_connections(fab_program_t *self, edges_t *edges, fab_problems_t *problems)
 {
@@ -389,6 +410,10 @@ int fab_program_connect(fab_program_t *self, fab_problems_t *problems)
     int code = connect_pairs(self, &edges, problems);
     if (!code)
         code = connect_collectives(self, &edges);
+    if (!code)
+        connect_storage(self, &edges);
+    if (!code && edges.no_memory)
+        code = FAB_E_MEMORY;
     if (!code)
         code = number_connections(self, &edges, problems);
     for (uint32_t i = 0; !code && self->connection && i < self->instance_count; i++) {

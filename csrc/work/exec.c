@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Above them are the store's: FAB_STORE_TIMER_KIND. */
 enum { TIMER_START = 8, TIMER_END = 9, TIMER_STEP = 10, TIMER_LAUNCH = 11 };
 
 /* A user timer's key: kind, step and instance. */
@@ -40,6 +41,9 @@ struct fab_exec {
     int64_t *end_ps;       /* [instance] */
     int64_t *delivered_ps; /* [instance] of recvs; NULL without sends */
     active_t **active;     /* [host] collectives with a state */
+    fab_store_t *store;    /* NULL without storage operations */
+    int64_t (*session)[2]; /* [session_count] start and end of operations that no program names */
+    uint32_t session_count, session_capacity;
 };
 
 static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t instance, int64_t now_ps);
@@ -279,6 +283,21 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
         if (self->delivered_ps[instance] >= 0)
             end_soon(self, worker, instance, now_ps);
         break;
+    case FAB_OP_OPEN:
+    case FAB_OP_READ:
+    case FAB_OP_WRITE:
+    case FAB_OP_FSYNC:
+    case FAB_OP_CLOSE:
+    case FAB_OP_STAT:
+    case FAB_OP_UNLINK:
+    case FAB_OP_MKDIR:
+    case FAB_OP_RMDIR:
+    case FAB_OP_RENAME:
+    case FAB_OP_READDIR: {
+        const fab_io_t io = fab_program_io(program, instance);
+        fab_store_start(self->store, worker, host, &io, now_ps);
+        break;
+    }
     default:
         set_timer(self, worker, host, timer_key(TIMER_LAUNCH, 0, instance),
                   now_ps + program->variants[op->variant].values[FAB_COLL_LAUNCH_PS]);
@@ -292,6 +311,10 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
 {
     const fab_exec_port_t *port = context;
     fab_exec_t *self = port->exec;
+    if (FAB_UNLIKELY(fab_store_owns(cookie))) {
+        fab_store_delivered(self->store, worker, host, cookie, now_ps);
+        return;
+    }
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.instance]];
     if (op->kind == FAB_OP_RECV) {
         self->delivered_ps[cookie.instance] = now_ps;
@@ -310,6 +333,10 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
 static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
 {
     fab_exec_t *self = ((const fab_exec_port_t *)context)->exec;
+    if (FAB_UNLIKELY(fab_store_owns(cookie))) {
+        fab_store_acknowledged(self->store, worker, host, cookie, now_ps);
+        return;
+    }
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.from_instance]];
     if (op->kind == FAB_OP_SEND) {
         end_instance(self, worker, cookie.from_instance, now_ps);
@@ -332,17 +359,79 @@ static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t k
     case TIMER_STEP:
         coll_received(self, worker, host, instance, (uint32_t)(key >> 32) & ((1u << FAB_COLL_STEP_BITS) - 1), now_ps);
         break;
-    default: launch(self, worker, host, instance, now_ps); break;
+    case TIMER_LAUNCH: launch(self, worker, host, instance, now_ps); break;
+    default: fab_store_timer(self->store, worker, host, key, now_ps); break;
     }
 }
 
 /* ---- life --------------------------------------------------------------------------------------- */
 
-fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_hosts_t *hosts)
+/* Operations of a session are numbered behind all others. */
+enum { SESSION_FIRST = FAB_STORE_COOKIE - FAB_EXEC_SESSION_MAX };
+
+/* A storage operation has ended: perhaps within its own start. */
+static void io_ended(void *user, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
+{
+    fab_exec_t *self = user;
+    if (instance >= SESSION_FIRST) {
+        self->session[instance - SESSION_FIRST][1] = now_ps;
+        return;
+    }
+    end_soon(self, worker, instance, now_ps);
+}
+
+uint32_t fab_exec_io(fab_exec_t *self, fab_worker_t *worker, uint32_t host, fab_io_t io, int64_t now_ps)
+{
+    if (self->session_count == self->session_capacity) {
+        const uint32_t capacity = self->session_capacity ? 2 * self->session_capacity : 1024;
+        int64_t (*longer)[2] =
+            capacity > FAB_EXEC_SESSION_MAX ? NULL : realloc(self->session, capacity * sizeof *longer);
+        if (!longer)
+            return FAB_NONE;
+        self->session = longer;
+        self->session_capacity = capacity;
+    }
+    const uint32_t number = self->session_count++;
+    self->session[number][0] = now_ps;
+    self->session[number][1] = -1;
+    io.instance = SESSION_FIRST + number;
+    fab_store_start(self->store, worker, host, &io, now_ps);
+    return number;
+}
+
+int64_t fab_exec_io_end_ps(const fab_exec_t *self, uint32_t number, int64_t *start_ps_out)
+{
+    *start_ps_out = self->session[number][0];
+    return self->session[number][1];
+}
+
+static uint32_t find_storage(const void *user, uint32_t host, uint32_t dst, uint8_t data_class)
+{
+    const fab_exec_t *self = user;
+    return fab_program_find(self->program, host, dst, FAB_STORE_LANE, data_class, 0);
+}
+
+static int begin_storage(fab_exec_t *self, fab_worker_t *workers, uint64_t seed, bool record_rpcs)
+{
+    const fab_program_t *program = self->program;
+    if (!program->has_client)
+        return FAB_OK;
+    const int code = fab_store_new(program->stores, program->store_count, &program->files, self->hosts, program->net,
+                                   workers, seed, program->has_client, record_rpcs, &self->store);
+    if (!code) {
+        self->store->user = self;
+        self->store->ended = io_ended;
+        self->store->find = find_storage;
+    }
+    return code;
+}
+
+int fab_exec_new(const fab_program_t *program, const fab_hosts_t *hosts, fab_worker_t *workers, uint64_t seed,
+                 bool record_rpcs, fab_exec_t **exec_out)
 {
     fab_exec_t *self = calloc(1, sizeof *self);
     if (!self)
-        return NULL;
+        return FAB_E_MEMORY;
     const size_t n = program->instance_count + (size_t)program->hidden_count + 1;
     *self = (fab_exec_t){.program = program, .hosts = hosts};
     for (uint32_t w = 0; w < FAB_NETWORKS_MAX; w++)
@@ -355,7 +444,7 @@ fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_hosts_t *hosts)
         self->delivered_ps = malloc(n * sizeof *self->delivered_ps);
     if (!self->wait || !self->start_ps || !self->end_ps || !self->active || (program->match && !self->delivered_ps)) {
         fab_exec_free(self);
-        return NULL;
+        return FAB_E_MEMORY;
     }
     memcpy(self->wait, program->instance_wait, program->instance_count * sizeof *self->wait);
     for (size_t i = 0; i < n; i++) {
@@ -363,13 +452,21 @@ fab_exec_t *fab_exec_new(const fab_program_t *program, const fab_hosts_t *hosts)
         if (self->delivered_ps)
             self->delivered_ps[i] = -1;
     }
-    return self;
+    const int code = begin_storage(self, workers, seed, record_rpcs);
+    if (code) {
+        fab_exec_free(self);
+        return code;
+    }
+    *exec_out = self;
+    return FAB_OK;
 }
 
 void fab_exec_free(fab_exec_t *self)
 {
     if (!self)
         return;
+    fab_store_free(self->store);
+    free(self->session);
     free(self->wait);
     free(self->start_ps);
     free(self->end_ps);
@@ -396,6 +493,8 @@ int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance)
 {
     return self->delivered_ps[recv_instance];
 }
+
+fab_store_t *fab_exec_store(const fab_exec_t *self) { return self->store; }
 
 int64_t fab_exec_memory_bytes(const fab_exec_t *self)
 {

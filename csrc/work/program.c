@@ -9,8 +9,9 @@
 #include "work/map.h"
 
 static const char *const kind_names[FAB_OP_KINDS] = {
-    "compute",   "all_reduce", "reduce_scatter", "all_gather", "all_to_all",
-    "broadcast", "reduce",     "barrier",        "send",       "recv",
+    "compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce",
+    "barrier", "send",       "recv",           "open",       "read",       "write",     "fsync",
+    "close",   "stat",       "unlink",         "mkdir",      "rmdir",      "rename",    "readdir",
 };
 
 #define ALGORITHM(name) &fab_coll_##name,
@@ -259,9 +260,9 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             hidden += fab_program_tree(self, op)->shape.reducer_count;
     }
     instances += hidden;
-    if (instances >= FAB_NONE) {
+    if (instances >= FAB_STORE_COOKIE - (1u << 24)) { /* behind are a session's operations, and cookies of storage */
         fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances,
-                         FAB_NONE - 1);
+                         FAB_STORE_COOKIE - (1u << 24) - 1);
         code = FAB_E_LIMIT;
     }
     self->instance_count = (uint32_t)(instances - hidden);
@@ -430,7 +431,8 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
 }
 
 int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings,
-                        int32_t setting_count, const fab_table_t *t, const int32_t *rank_host, int32_t rank_count,
+                        int32_t setting_count, const fab_store_config_t *stores, uint32_t store_count,
+                        const fab_table_t *t, const int32_t *rank_host, int32_t rank_count,
                         const fab_collectives_t *collectives, fab_problems_t *problems, fab_program_t **program_out)
 {
     if (t->op_count >= FAB_NONE) {
@@ -445,6 +447,8 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     const size_t peers = (size_t)(t->peer_offset[n] - t->peer_offset[0]);
     const size_t splits = (size_t)(t->split_offset[n] - t->split_offset[0]);
     self->net = net;
+    self->stores = stores;
+    self->store_count = store_count;
     self->op_count = (uint32_t)n;
     self->rank_count = rank_count;
     self->data_class_count = data_class_count;
@@ -469,7 +473,8 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     memcpy(self->splits, t->splits + t->split_offset[0], splits * sizeof *self->splits);
     if ((code = choose_algorithms(self, collectives, settings, setting_count, problems)) ||
         (code = place_ranks(self, rank_host, problems)) || (code = fill_ops(self, t, problems)) ||
-        (code = fill_hidden(self)) || (code = fill_streams(self)) || (code = check_algorithms(self, problems)) ||
+        (code = fab_program_read_storage(self, t, problems)) || (code = fill_hidden(self)) ||
+        (code = fill_streams(self)) || (code = check_algorithms(self, problems)) ||
         (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
         goto out;
     self->memory_bytes +=
@@ -501,6 +506,7 @@ void fab_program_free(fab_program_t *self)
     free(self->rank_host);
     free(self->host_rank);
     free(self->variants);
+    fab_program_free_storage(self);
     free(self->nearest);
     for (uint32_t i = 0; self->trees && i < self->tree_count; i++) {
         free(self->trees[i].hosts);

@@ -6,6 +6,7 @@
 #define FAB_WORK_PROGRAM_H
 
 #include "coll/coll.h"
+#include "store/store.h"
 #include "transport/hosts.h"
 
 /* A set of ranks, in the order given; many rows share one. */
@@ -38,12 +39,27 @@ typedef struct {
     int32_t stream;
     uint32_t split_count;
     uint32_t first_hidden; /* instance of its first reducer */
+    uint32_t io;           /* of a storage operation: in ios[] */
     uint16_t variant;
     uint8_t kind, data_class;
 } fab_op_t;
 
+/* What a storage operation is about. */
+typedef struct {
+    uint64_t first_file, first_new_file; /* in op_files[]: one file for all ranks, or one for each */
+    bool each, new_each;
+    uint16_t flags;
+    int64_t offset, stride;
+} fab_op_io_t;
+
 struct fab_program {
     const fab_net_t *net;
+    const fab_store_config_t *stores;
+    uint32_t store_count, io_count;
+    fab_op_io_t *ios; /* [io_count]; NULL without */
+    uint32_t *op_files;
+    fab_files_t files;
+    bool *has_client; /* [host_count] where a rank does any I/O; NULL without */
     uint32_t op_count, set_count, send_count, tree_count, variant_count;
     uint32_t instance_count; /* of operations on ranks; those on reducers follow, hidden */
     uint32_t hidden_count;
@@ -133,6 +149,11 @@ FAB_INLINE bool fab_program_is_hidden(const fab_program_t *self, uint32_t instan
 uint32_t fab_program_local_count(const fab_program_t *self, const fab_set_t *set);
 int fab_program_make_tree(fab_program_t *self, uint32_t set, fab_reduces_t where, int64_t row,
                           fab_problems_t *problems);
+
+/* storage.c: reads the files and the columns of storage; ops[] and sets are there. */
+int fab_program_read_storage(fab_program_t *self, const fab_table_t *table, fab_problems_t *problems);
+void fab_program_free_storage(fab_program_t *self);
+fab_io_t fab_program_io(const fab_program_t *self, uint32_t instance);
 
 /* The collective that an instance is part of. */
 fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance);

@@ -49,6 +49,23 @@ cdef extern from "fabricsim.h" nogil:
         const int64_t *values
         int32_t network
 
+    ctypedef struct fab_layout_row_t:
+        int32_t layout, mirror
+        int64_t begin_bytes, end_bytes, stripe_bytes
+        int32_t stripe_count, first_target, on_meta
+
+    ctypedef struct fab_store_spec_t:
+        int32_t data_count, meta_count, target_count
+        const int32_t *server_host
+        const int32_t *server_partner
+        const int32_t *target_server
+        const fab_layout_row_t *layouts
+        int32_t layout_row_count
+        const int64_t *slow
+        int32_t slow_count
+        const int64_t *failures
+        int32_t failure_count
+
     ctypedef struct fab_topology_t:
         int32_t host_count, switch_count, cable_count
         const int32_t *cable_a
@@ -58,6 +75,8 @@ cdef extern from "fabricsim.h" nogil:
         const int64_t *node_latency_ps
         const int8_t *cable_network
         int32_t reducer_count
+        const fab_store_spec_t *stores
+        int32_t store_count
 
     ctypedef struct fab_model_t:
         pass
@@ -82,13 +101,23 @@ cdef extern from "fabricsim.h" nogil:
         pass
 
     ctypedef struct fab_collectives_t:
-        const char *algorithms[10]
+        const char *algorithms[21]
         const fab_setting_t *variants
         int32_t variant_count
 
+    ctypedef struct fab_file_table_t:
+        int32_t count, directory_count
+        const int8_t *store
+        const int32_t *directory
+        const int32_t *layout
+        const int64_t *bytes
+        const int32_t *directory_stripes
+        const int32_t *clients
+        int32_t client_count
+
     int fab_program_from_arrow(const fab_model_t *model, ArrowArrayStream *stream, const int32_t *rank_host,
-                               int32_t rank_count, const fab_collectives_t *collectives, fab_problems_t *problems,
-                               fab_program_t **program_out)
+                               int32_t rank_count, const fab_collectives_t *collectives, const fab_file_table_t *files,
+                               fab_problems_t *problems, fab_program_t **program_out)
     void fab_program_free(fab_program_t *self)
 
     ctypedef struct fab_program_info_t:
@@ -118,6 +147,7 @@ cdef extern from "fabricsim.h" nogil:
         uint64_t seed
         int32_t threads
         bool record_packets
+        bool record_rpcs
         bool plain
         const fab_changes_t *changes
 
@@ -145,6 +175,32 @@ cdef extern from "fabricsim.h" nogil:
         int64_t packets, bytes, ecn_marks, drops, pauses, paused_ps, max_queue_bytes, busy_ps, lost, down_ps
 
     void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
+
+    ctypedef struct fab_target_row_t:
+        pass
+    ctypedef struct fab_server_row_t:
+        pass
+    ctypedef struct fab_client_row_t:
+        pass
+    ctypedef struct fab_rpc_row_t:
+        pass
+
+    int64_t fab_run_targets(const fab_run_t *self, fab_target_row_t *rows_out, int64_t limit)
+    int64_t fab_run_servers(const fab_run_t *self, fab_server_row_t *rows_out, int64_t limit)
+    int64_t fab_run_clients(const fab_run_t *self, fab_client_row_t *rows_out, int64_t limit)
+    int64_t fab_run_rpcs(const fab_run_t *self, fab_rpc_row_t *rows_out, int64_t limit)
+
+    ctypedef struct fab_io_request_t:
+        int32_t rank, kind, flags, file, new_file
+        int64_t offset, bytes
+
+    int fab_run_add_directory(fab_run_t *self, int32_t stripes, fab_problems_t *problems, int32_t *directory_out)
+    int fab_run_add_file(fab_run_t *self, int32_t store, int32_t directory, int32_t layout, fab_problems_t *problems,
+                         int32_t *file_out)
+    int fab_run_io(fab_run_t *self, const fab_io_request_t *request, fab_problems_t *problems, int64_t *token_out)
+    int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out,
+                     int64_t *end_ps_out)
+    int64_t fab_run_frontier_ps(const fab_run_t *self)
 
     ctypedef struct fab_blocked_t:
         int64_t op

@@ -15,7 +15,8 @@ import numpy as np
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, InputError
 
 _KINDS = ("compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier",
-          "send", "recv")
+          "send", "recv",
+          "open", "read", "write", "fsync", "close", "stat", "unlink", "mkdir", "rmdir", "rename", "readdir")
 
 
 cdef object _lines(c.fab_problems_t *problems, int code):
@@ -56,14 +57,24 @@ def _array(name, values, dtype):
     return np.ascontiguousarray(array, dtype)
 
 
-def _rows(name, values):
-    """Return rows of four whole numbers as a contiguous array; ConfigError if they are none."""
+def _rows(name, values, width=4):
+    """Return rows of so many whole numbers as a contiguous array; ConfigError if they are none."""
     array = np.asarray(values)
     if not array.size:
-        return np.empty((0, 4), np.int64)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ConfigError([f"{name}: found shape {array.shape}, allowed: (n, 4)"])
-    return _array(name, array.reshape(-1), np.int64).reshape(-1, 4)
+        return np.empty((0, width), np.int64)
+    if array.ndim != 2 or array.shape[1] != width:
+        raise ConfigError([f"{name}: found shape {array.shape}, allowed: (n, {width})"])
+    return _array(name, array.reshape(-1), np.int64).reshape(-1, width)
+
+
+def _columns(names, rows, n):
+    table = np.asarray(rows)
+    return {name: np.ascontiguousarray(table[:n, i]) for i, name in enumerate(names)}
+
+
+#: Kinds of storage RPCs, as ``Run.rpcs()`` numbers them.
+RPC_KINDS = ("read", "write", "sync", "lock", "glimpse", "open", "close", "stat", "unlink", "mkdir", "rmdir", "rename",
+             "readdir", "ping", "connect")
 
 
 cdef object _text(const char *text):
@@ -110,6 +121,9 @@ def params():
     return rows
 
 
+include "inputs.pxi"
+
+
 cdef class Model:
     """A fabric, compiled and constant.
 
@@ -129,6 +143,12 @@ cdef class Model:
         int8 array over cables: 0 the scale-out network, 1 the scale-up network; None: all 0.
     reducer_count
         The last so many hosts are reducing units of switches (NVLS, SHARP), where no rank is.
+    stores
+        File systems: dicts of arrays, each may be left out where it is empty. ``servers`` (host of each data server),
+        ``partners`` (who takes over, -1 nobody), ``targets`` (server of each), ``meta`` and ``meta_partners``, ``layouts``
+        int64[n, 8] (layout, mirror, begin, end or -1, stripe_bytes, stripe_count or -1, first_target or -1, on_meta),
+        ``slow`` int64[n, 3] (when_ps, target, ppm), ``failures`` int64[n, 3] (when_ps, server, up_ps). Their models and
+        parameters are settings of the rooms ``store`` and ``target``, whose fourth item is the number here.
 
     Raises
     ------
@@ -139,7 +159,7 @@ cdef class Model:
     cdef c.fab_model_t *ptr
 
     def __cinit__(self, *, int n_hosts, int n_switches, cable_a, cable_b, cable_rate_mbps, cable_delay_ps,
-                  node_latency_ps, settings=(), cable_network=None, int reducer_count=0):
+                  node_latency_ps, settings=(), cable_network=None, int reducer_count=0, stores=()):
         cdef const int32_t[::1] a = _array("cable_a", cable_a, np.int32)
         cdef const int32_t[::1] b = _array("cable_b", cable_b, np.int32)
         cdef const int64_t[::1] rate = _array("cable_rate_mbps", cable_rate_mbps, np.int64)
@@ -163,6 +183,9 @@ cdef class Model:
         topology.node_latency_ps = &latency[0]
         topology.cable_network = NULL if cable_network is None else &network[0]
         topology.reducer_count = reducer_count
+        cdef _Stores file_systems = _Stores(stores)
+        topology.stores = file_systems.items
+        topology.store_count = file_systems.count
         cdef _Settings own = _Settings(settings)
         cdef c.fab_problems_t problems
         c.fab_problems_clear(&problems)
@@ -197,52 +220,6 @@ cdef class Model:
         return self.info()["colour_count"]
 
 
-cdef class _Settings:
-    """Settings as the core reads them; owns the memory."""
-
-    cdef c.fab_setting_t *items
-    cdef int32_t count
-    cdef list keep
-
-    def __cinit__(self, settings):
-        cdef int32_t i = 0, j
-        cdef const char **names
-        cdef int64_t *values
-        self.keep = []
-        self.items = <c.fab_setting_t *>calloc(len(settings) + 1, sizeof(c.fab_setting_t))
-        if self.items == NULL:
-            raise MemoryError
-        for room, impl, chosen, *network in settings:
-            self.keep += [room.encode(), impl.encode()]
-            self.items[i].room = self.keep[-2]
-            self.items[i].impl = self.keep[-1]
-            names = <const char **>calloc(len(chosen) + 1, sizeof(char *))
-            values = <int64_t *>calloc(len(chosen) + 1, sizeof(int64_t))
-            self.items[i].network = index(network[0]) if network else 0
-            self.items[i].names = names
-            self.items[i].values = values
-            self.count = i + 1
-            if names == NULL or values == NULL:
-                raise MemoryError
-            j = 0
-            for name, value in chosen.items():
-                self.keep.append(name.encode())
-                names[j] = self.keep[-1]
-                try:
-                    values[j] = index(value)
-                except (TypeError, OverflowError) as error:
-                    raise ConfigError([f"{room}.{impl}.{name}: found {value!r}, allowed: a whole number of 64 bits"]) from error
-                j += 1
-            self.items[i].count = j
-            i += 1
-
-    def __dealloc__(self):
-        for i in range(self.count):
-            free(<void *>self.items[i].names)
-            free(<void *>self.items[i].values)
-        free(self.items)
-
-
 cdef class Program:
     """What the ranks do, compiled against a model and constant.
 
@@ -259,6 +236,10 @@ cdef class Program:
     variants
         ``[(collective implementation, {parameter: int}), ...]``: what the table's column ``variant`` (int16, the
         last, may be missing) chooses from; -1 there is the kind's own algorithm.
+    files
+        What the table's storage rows name, as a dict of arrays: ``store`` int8[n], ``directory`` int32[n], ``layout``
+        int32[n], ``bytes`` int64[n] (size before the run, -1: it is not there), ``directory_stripes`` int32[d]; and
+        ``clients`` int32[k], ranks that ``Run.io`` may be called for. None: no file.
 
     Raises
     ------
@@ -269,7 +250,7 @@ cdef class Program:
     cdef c.fab_program_t *ptr
     cdef readonly Model model
 
-    def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None, variants=()):
+    def __cinit__(self, Model model not None, table, *, rank_host, algorithms=None, variants=(), files=None):
         self.model = model
         cdef const int32_t[::1] hosts = _array("rank_host", rank_host, np.int32)
         if not len(hosts):
@@ -284,6 +265,7 @@ cdef class Program:
         unknown = sorted(set(chosen) - set(_KINDS))
         if unknown:
             raise ConfigError([f"algorithms: unknown kind {kind}" for kind in unknown])
+        cdef _Files own_files = _Files(files or {})
         for i, kind in enumerate(_KINDS):
             collectives.algorithms[i] = <const char *>chosen[kind] if kind in chosen else NULL
         cdef c.fab_problems_t problems
@@ -291,7 +273,8 @@ cdef class Program:
         cdef int code
         cdef int32_t count = <int32_t>len(hosts)
         with nogil:
-            code = c.fab_program_from_arrow(model.ptr, stream, &hosts[0], count, &collectives, &problems, &self.ptr)
+            code = c.fab_program_from_arrow(model.ptr, stream, &hosts[0], count, &collectives, &own_files.table, &problems,
+                                            &self.ptr)
         check(code, &problems)
 
     def __dealloc__(self):
@@ -316,38 +299,6 @@ cdef class Program:
         return self.info()["connection_count"]
 
 
-cdef class _Changes:
-    """Changes of a fabric as the core reads them; owns the memory."""
-
-    cdef c.fab_changes_t all
-    cdef c.fab_change_t *items
-    cdef c.fab_circuit_t *rows
-
-    def __cinit__(self, changes, circuits, heal_ps):
-        cdef int64_t[:, ::1] change = _rows("changes", changes)
-        cdef int64_t[:, ::1] circuit = _rows("circuits", circuits)
-        cdef int64_t i, n = change.shape[0]
-        self.items = <c.fab_change_t *>calloc(n + 1, sizeof(c.fab_change_t))
-        self.rows = <c.fab_circuit_t *>calloc(circuit.shape[0] + 1, sizeof(c.fab_circuit_t))
-        if self.items == NULL or self.rows == NULL:
-            raise MemoryError
-        for i in range(n):
-            if not (-1 <= change[i, 1] <= INT32_MAX and -1 <= change[i, 2] <= INT32_MAX):
-                raise ConfigError([f"change {i}: found link {change[i, 1]} and kind {change[i, 2]}, allowed: 31 bits"])
-            self.items[i] = c.fab_change_t(change[i, 0], <int32_t>change[i, 1], <int32_t>change[i, 2], change[i, 3])
-        if circuit.shape[0]:
-            memcpy(self.rows, &circuit[0, 0], circuit.shape[0] * sizeof(c.fab_circuit_t))
-        self.all.changes = self.items
-        self.all.change_count = n
-        self.all.circuits = self.rows
-        self.all.circuit_count = circuit.shape[0]
-        self.all.heal_ps = index(heal_ps)
-
-    def __dealloc__(self):
-        free(self.items)
-        free(self.rows)
-
-
 cdef class Run:
     """A program running on a model; everything that changes.
 
@@ -359,6 +310,8 @@ cdef class Run:
         Of every random draw.
     threads
         1 to 64; any number gives the same result.
+    record_rpcs
+        Keep the way of every storage RPC for ``rpcs()``.
     record_packets
         Keep every packet's arrivals for ``packets()``; for small worlds.
     plain
@@ -382,7 +335,7 @@ cdef class Run:
     cdef readonly Program program
 
     def __cinit__(self, Model model not None, Program program not None, *, seed=1, int threads=1,
-                  bint record_packets=False, bint plain=False, changes=(), circuits=(), heal_ps=-1):
+                  bint record_packets=False, bint record_rpcs=False, bint plain=False, changes=(), circuits=(), heal_ps=-1):
         if program.model is not model:
             raise ConfigError(["run: the program was compiled for another model"])
         self.model = model
@@ -391,6 +344,7 @@ cdef class Run:
         options.seed = index(seed)
         options.threads = threads
         options.record_packets = record_packets
+        options.record_rpcs = record_rpcs
         options.plain = plain
         cdef _Changes own = _Changes(changes, circuits, heal_ps)
         options.changes = &own.all if own.all.change_count or own.all.circuit_count else NULL
@@ -478,6 +432,92 @@ cdef class Run:
         c.fab_run_links(self.ptr, <c.fab_link_stats_t *>&view[0, 0])
         return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
 
+    def targets(self):
+        """Return a row a storage target, as a dict of int64 arrays: counts, bytes, busy time, waits (sums), queue."""
+        names = ("store", "target", "server", "rpcs", "bytes_read", "bytes_written", "busy_ps", "queue_max", "wait_ps",
+                 "service_ps")
+        cdef int64_t n = c.fab_run_targets(self.ptr, NULL, -1)
+        cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
+        c.fab_run_targets(self.ptr, <c.fab_target_row_t *>&rows[0, 0], n)
+        return _columns(names, rows, n)
+
+    def servers(self):
+        """Return a row a storage server, as a dict of int64 arrays."""
+        names = ("store", "server", "host", "is_meta", "queue_max", "changes", "committed", "failures")
+        cdef int64_t n = c.fab_run_servers(self.ptr, NULL, -1)
+        cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
+        c.fab_run_servers(self.ptr, <c.fab_server_row_t *>&rows[0, 0], n)
+        return _columns(names, rows, n)
+
+    def clients(self):
+        """Return a row a rank that does I/O, as a dict of int64 arrays."""
+        names = ("rank", "calls", "bytes_read", "bytes_written", "cache_hit_bytes", "readahead_bytes", "rpc_read_bytes",
+                 "rpc_written_bytes", "lost_dirty_bytes", "max_dirty_bytes", "blocked_ps", "lock_wait_ps", "rpcs",
+                 "resent", "evictions")
+        cdef int64_t n = c.fab_run_clients(self.ptr, NULL, -1)
+        cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
+        c.fab_run_clients(self.ptr, <c.fab_client_row_t *>&rows[0, 0], n)
+        return _columns(names, rows, n)
+
+    def rpcs(self):
+        """Return the way of every storage RPC (needs ``record_rpcs``), by rank and completion; kind as in ``RPC_KINDS``."""
+        names = ("rank", "store", "server", "target", "kind", "file", "object", "offset", "bytes", "sent_ps", "queued_ps",
+                 "began_ps", "target_ps", "served_ps", "done_ps")
+        cdef int64_t n = c.fab_run_rpcs(self.ptr, NULL, -1)
+        cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
+        c.fab_run_rpcs(self.ptr, <c.fab_rpc_row_t *>&rows[0, 0], n)
+        return _columns(names, rows, n)
+
+    def add_directory(self, int stripes=1):
+        """Add a directory to those of the program, for this run alone; return its number."""
+        cdef c.fab_problems_t problems
+        cdef int32_t number
+        c.fab_problems_clear(&problems)
+        check(c.fab_run_add_directory(self.ptr, stripes, &problems, &number), &problems)
+        return number
+
+    def add_file(self, int store, int directory, int layout=0):
+        """Add a file that is not there yet, for this run alone; return its number."""
+        cdef c.fab_problems_t problems
+        cdef int32_t number
+        c.fab_problems_clear(&problems)
+        check(c.fab_run_add_file(self.ptr, store, directory, layout, &problems, &number), &problems)
+        return number
+
+    def io(self, int rank, kind, int file, *, offset=0, size=0, int flags=0, int new_file=-1):
+        """Begin a storage operation of a rank where the run stands; return the token that ``wait`` takes.
+
+        ``kind`` is a storage kind of the trace (``"open"``, ``"write"``, ...), ``size`` in bytes, ``flags`` as FAB_IO_* of
+        the core (create 1, excl 2, trunc 4, direct 8, group 16).
+        """
+        if kind not in _KINDS:
+            raise ConfigError([f"kind: unknown {kind!r}"])
+        cdef c.fab_io_request_t request
+        request.rank, request.kind, request.flags = rank, _KINDS.index(kind), flags
+        request.file, request.new_file = file, new_file
+        request.offset, request.bytes = index(offset), index(size)
+        cdef c.fab_problems_t problems
+        cdef int64_t token
+        c.fab_problems_clear(&problems)
+        check(c.fab_run_io(self.ptr, &request, &problems, &token), &problems)
+        return token
+
+    def wait(self, token):
+        """Go on until an operation of ``io`` has ended, at most one lookahead further; return (start_ps, end_ps)."""
+        cdef c.fab_problems_t problems
+        cdef int64_t start, end, number = index(token)
+        cdef int code
+        c.fab_problems_clear(&problems)
+        with nogil:
+            code = c.fab_run_wait(self.ptr, number, &problems, &start, &end)
+        check(code, &problems)
+        return start, end
+
+    @property
+    def frontier_ps(self):
+        """Where the run stands: everything before has happened, and what ``io`` begins now begins here."""
+        return c.fab_run_frontier_ps(self.ptr)
+
     def check(self):
         """Raise EngineError if the run, which has finished, has left anything in buffers, queues or links."""
         cdef c.fab_problems_t problems
@@ -494,7 +534,7 @@ cdef class Run:
             n = min(c.fab_run_blocked(self.ptr, items, limit), limit)
             return [{"row": items[i].op, "rank": items[i].rank, "waits_for": items[i].waits_for,
                      "why": (f"waits for rank {items[i].waits_for}" if items[i].waits_for >= 0
-                             else "waits for messages of its collective" if items[i].state
+                             else "waits for messages or storage" if items[i].state
                              else "waits for operations before it")} for i in range(n)]
         finally:
             free(items)

@@ -53,7 +53,7 @@ static void refusals(void)
     one(FAB_OP_ALL_REDUCE, 0, 0, 100);
     refused(FAB_E_TRACE, 4, "row 0: kind 1 of 0 ranks");
     one(FAB_OP_KINDS, 0, 2, 100);
-    refused(FAB_E_TRACE, 4, "row 0: kind 10");
+    refused(FAB_E_TRACE, 4, "row 0: kind 21");
     one(-1, 0, 2, 100);
     refused(FAB_E_TRACE, 4, "row 0: kind -1");
     rows.stream[one(FAB_OP_COMPUTE, 0, 1, 0)] = -2;

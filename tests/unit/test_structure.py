@@ -21,8 +21,9 @@ MAY_SEE = {
     "cc": {"core", "cc"},
     "coll": {"core", "coll"},
     "transport": {"core", "net", "link", "cc", "transport"},
-    "work": {"core", "net", "coll", "transport/transport.h", "transport/hosts.h", "work"},
-    "sim": {"core", "net", "link", "route", "switch", "cc", "coll", "transport", "work", "sim"},
+    "store": {"core", "net", "transport/transport.h", "transport/hosts.h", "store"},
+    "work": {"core", "net", "coll", "store/store.h", "transport/transport.h", "transport/hosts.h", "work"},
+    "sim": {"core", "net", "link", "route", "switch", "cc", "coll", "transport", "store", "work", "sim"},
 }
 C_FILES = sorted(path for path in CSRC.glob("*/*.[ch]") if path.parent.name != "include")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
