@@ -110,6 +110,7 @@ FORMATS: dict[str, Importer] = {
         Importer("chakra", "MLCommons Chakra ET, one a rank", (".et",), "fabricsim.convert.chakra"),
         Importer("kineto", "Kineto traces of PyTorch", (".json", ".json.gz"), "fabricsim.convert.kineto"),
         Importer("pytorch-et", "PyTorch execution traces", (), "fabricsim.convert.pytorch_et"),
+        Importer("darshan", "Darshan logs with DXT", (".darshan",), "fabricsim.convert.darshan"),
     )
 }
 
