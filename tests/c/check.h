@@ -72,6 +72,7 @@ void test_run(void);
 void test_srd(void);
 void test_voq(void);
 void test_faults(void);
+void test_lock(void);
 void test_threads(void);
 
 #endif

@@ -30,6 +30,7 @@ static const struct {
     {"srd", test_srd},
     {"voq", test_voq},
     {"faults", test_faults},
+    {"lock", test_lock},
     {"threads", test_threads},
 };
 
