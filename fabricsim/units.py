@@ -63,6 +63,7 @@ _TIME_UNITS = {
     "s": s,
     "min": 60 * s,
     "h": 3600 * s,
+    "d": 86400 * s,
 }
 _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB, "PB": PB}
 _BYTE_UNITS |= {"KiB": KiB, "kiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": TiB, "PiB": PiB}
@@ -75,7 +76,7 @@ for _prefix, _factor in {"": 1, "k": KB, "K": KB, "M": MB, "G": GB, "T": TB}.ite
 for _unit, _factor in _BYTE_UNITS.items():
     _RATE_UNITS[_unit + "/s"] = 8 * _factor
 
-_TIME_FORMS = "a whole number of ps, or a number with ps, ns, us, ms, s, min or h, such as '600ns'"
+_TIME_FORMS = "a whole number of ps, or a number with ps, ns, us, ms, s, min, h or d, such as '600ns'"
 _BYTE_FORMS = "a whole number of bytes, or a number with B, KB, MB, GB, KiB, MiB, GiB or TiB, such as '4MiB'"
 _RATE_FORMS = (
     "a whole number of Mb/s, or a number with Mbps, Gbps, Tbps, MB/s, GB/s, MiB/s or GiB/s, such as '400Gbps'"

@@ -21,6 +21,7 @@ from fabricsim.cli import (
     demo,
     doctor,
     flows,
+    goodput,
     inspect,
     platforms,
     repair,
@@ -33,7 +34,20 @@ from fabricsim.errors import FabricsimError
 __all__ = ["build_parser", "main"]
 
 #: Every command, in the order of the help. A command has NAME, SUMMARY, add_arguments(parser) and run(args).
-COMMANDS = (demo, replay, flows, bench, convert, inspect, compare, validate, platforms, repair, doctor)
+COMMANDS = (
+    demo,
+    replay,
+    flows,
+    bench,
+    goodput,
+    convert,
+    inspect,
+    compare,
+    validate,
+    platforms,
+    repair,
+    doctor,
+)
 
 INTERNAL, INTERRUPTED = 4, 130
 

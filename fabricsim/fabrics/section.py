@@ -93,7 +93,7 @@ class Section(BaseModel):
         for name in cls.model_fields:
             stem, unit = split_unit(name)
             if unit and stem not in cls.model_fields:
-                short[stem] = (name, UNITS[unit].parse)
+                short.setdefault(stem, (name, UNITS[unit].parse))
         return short
 
     @model_validator(mode="wrap")
