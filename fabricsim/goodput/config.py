@@ -265,7 +265,7 @@ class GoodputConfig(Section):
     >>> gpu = {"name": "gpu", "per": "gpu", "mtbf_hours": 50_000}
     >>> config = GoodputConfig.from_dict(
     ...     {"job": job, "checkpoint": {"save": "30s"}, "component": [gpu]})
-    >>> config.mtti_hours()
+    >>> round(config.mtti_hours(), 6)
     1562.5
     """
 

@@ -30,8 +30,8 @@ class Estimate:
 
     The last two are None with one seed.
 
-    >>> Estimate.of([1.0, 2.0, 3.0])
-    Estimate(mean=2.0, deviation=1.0, half_width=2.4843...)
+    >>> Estimate.of([1.0, 2.0, 3.0]).half_width / 4.303
+    0.5773502691896258
     """
 
     mean: float

@@ -49,7 +49,7 @@ def first_order_efficiency(save: float, interval: float, mtti: float, recovery: 
     """Return useful time over wall time to first order: 1 / (1 + C/T + T/(2M) + R/M).
 
     >>> f"{first_order_efficiency(60, 1156, 3.093 * 3600, 300):.4f}"
-    '0.8845'
+    '0.8844'
     """
     return 1 / (1 + waste(save, interval, mtti) + recovery / mtti)
 
