@@ -26,6 +26,7 @@ __all__ = [
     "ops_table",
     "read_table",
     "series_batch",
+    "table_of",
     "with_provenance",
     "write_table",
 ]
@@ -103,6 +104,70 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("max_queue_bytes", pa.int64(), "bytes, highest so far"),
         ]
     ),
+    "storage": pa.schema(
+        [
+            _field("storage", _NAME),
+            _field("target", pa.int32()),
+            _field("server", _NAME),
+            _field("rpcs", pa.int64()),
+            _field("bytes_read", pa.int64(), "bytes"),
+            _field("bytes_written", pa.int64(), "bytes"),
+            _field("busy_ps", pa.int64(), "ps"),
+            _field("queue_max", pa.int64(), "RPCs"),
+            _field("wait_ps", pa.int64(), "ps, sum over RPCs"),
+            _field("service_ps", pa.int64(), "ps, sum over RPCs"),
+        ]
+    ),
+    "servers": pa.schema(
+        [
+            _field("storage", _NAME),
+            _field("server", _NAME),
+            _field("keeps", _NAME, "data or metadata"),
+            _field("host", _NAME),
+            _field("queue_max", pa.int64(), "RPCs"),
+            _field("changes", pa.int64()),
+            _field("committed", pa.int64(), "changes"),
+            _field("failures", pa.int64()),
+        ]
+    ),
+    "clients": pa.schema(
+        [
+            _field("rank", pa.int32()),
+            _field("calls", pa.int64()),
+            _field("bytes_read", pa.int64(), "bytes"),
+            _field("bytes_written", pa.int64(), "bytes"),
+            _field("cache_hit_bytes", pa.int64(), "bytes"),
+            _field("readahead_bytes", pa.int64(), "bytes"),
+            _field("rpcs", pa.int64()),
+            _field("rpc_read_bytes", pa.int64(), "bytes"),
+            _field("rpc_written_bytes", pa.int64(), "bytes"),
+            _field("max_dirty_bytes", pa.int64(), "bytes, of any target"),
+            _field("blocked_ps", pa.int64(), "ps"),
+            _field("lock_wait_ps", pa.int64(), "ps"),
+            _field("resent", pa.int64(), "RPCs"),
+            _field("evictions", pa.int64()),
+            _field("lost_dirty_bytes", pa.int64(), "bytes"),
+        ]
+    ),
+    "rpcs": pa.schema(
+        [
+            _field("rank", pa.int32()),
+            _field("storage", _NAME),
+            _field("server", _NAME),
+            _field("target", pa.int32()),
+            _field("kind", _NAME),
+            _field("file", _NAME, None, True),
+            _field("object", pa.int32()),
+            _field("offset", pa.int64(), "bytes, in the object"),
+            _field("bytes", pa.int64(), "bytes"),
+            _field("sent_ps", pa.int64(), "ps", True),
+            _field("queued_ps", pa.int64(), "ps", True),
+            _field("began_ps", pa.int64(), "ps", True),
+            _field("target_ps", pa.int64(), "ps", True),
+            _field("served_ps", pa.int64(), "ps", True),
+            _field("done_ps", pa.int64(), "ps", True),
+        ]
+    ),
 }
 
 
@@ -133,7 +198,7 @@ def ops_table(
         "step": _optional(program, "step", row, pa.int32()),
         "stream": _optional(program, "stream", row, pa.int32()),
     }
-    return _table("ops", columns, provenance)
+    return table_of("ops", columns, provenance)
 
 
 def flows_table(program: Program, sends: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> pa.Table:
@@ -151,7 +216,7 @@ def flows_table(program: Program, sends: Mapping[str, np.ndarray], provenance: M
         "fct_ps": pa.array(np.asarray(end - start, np.int64), mask=(end < 0) | (start < 0)),
         "delivered_ps": _time(sends["delivered_ps"]),
     }
-    return _table("flows", columns, provenance)
+    return table_of("flows", columns, provenance)
 
 
 def links_table(
@@ -182,7 +247,7 @@ def links_table(
         columns[name] = counters[name]
     none = np.zeros(len(source), np.int64)
     columns["lost_packets"], columns["down_ps"] = counters.get("lost", none), counters.get("down_ps", none)
-    return _table("links", columns, provenance)
+    return table_of("links", columns, provenance)
 
 
 def _link_names(topology: Any, src: pa.Array, dst: pa.Array) -> pa.Array:
@@ -305,7 +370,8 @@ def read_table(path: str | Path, name: str) -> pa.Table:
     return table
 
 
-def _table(name: str, columns: Mapping[str, Any], provenance: Mapping[str, Any]) -> pa.Table:
+def table_of(name: str, columns: Mapping[str, Any], provenance: Mapping[str, Any]) -> pa.Table:
+    """Return a table of ``SCHEMAS`` from its columns; others are left out."""
     schema = with_provenance(name, provenance)
     arrays = []
     for field in schema:

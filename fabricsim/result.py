@@ -19,7 +19,10 @@ from fabricsim.units import format_bytes, format_time
 __all__ = ["FileTable", "Result", "flows_summary", "html_table"]
 
 #: The tables of a result, in the order in which they are written.
-TABLES = ("ops", "flows", "links", "series")
+TABLES = ("ops", "flows", "links", "series", "storage", "servers", "clients", "rpcs")
+
+#: Those that every result has.
+ALWAYS = ("ops", "flows", "links")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Result:
     def series(self) -> pa.Table | None:
         """Samples of the links over time, or None when none were recorded."""
         return self.table("series") if "series" in self.sources else None
+
+    @property
+    def storage(self) -> pa.Table | None:
+        """Targets of the file systems: RPCs, bytes, busy time, waits; None without storage operations."""
+        return self.table("storage") if "storage" in self.sources else None
 
     @property
     def digest(self) -> str:
@@ -149,7 +157,7 @@ class Result:
             )
         provenance = data.get("provenance")
 
-        present = [name for name in TABLES if name != "series" or (folder / "series.arrow").exists()]
+        present = [name for name in TABLES if name in ALWAYS or (folder / f"{name}.arrow").exists()]
         return cls(
             summary=summary,
             provenance=provenance if isinstance(provenance, dict) else {},
@@ -182,10 +190,14 @@ class Result:
             ("compute_ps", "compute"),
             ("exposed_communication_ps", "exposed communication"),
             ("overlapped_communication_ps", "overlapped communication"),
+            ("exposed_storage_ps", "exposed storage"),
+            ("overlapped_storage_ps", "overlapped storage"),
             ("idle_ps", "idle"),
         ):
-            if name in mean:
+            if name in mean and (mean[name] or "storage" not in name):
                 rows.append((label, f"{format_time(mean[name])} ({100 * mean[name] / total:.1f} %)"))
+        if storage := summary.get("storage"):
+            rows.append(("read, written", " and ".join(format_bytes(storage[f"bytes_{w}"]) for w in _WAYS)))
         flows = summary.get("flows_summary") or {}
         if flows.get("count"):
             rows.append(("flows", f"{flows['count']}, {format_bytes(flows['bytes'])}"))
@@ -237,6 +249,9 @@ def make_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise ConfigError([Problem(str(folder), f"cannot be made: {error.strerror or error}")]) from error
     return folder
+
+
+_WAYS = ("read", "written")
 
 
 def _time(value: int | None) -> str:

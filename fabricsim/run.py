@@ -20,6 +20,7 @@ from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, u
 from fabricsim.fabrics.faults import links_of
 from fabricsim.program import Model, Program, build_program, compile
 from fabricsim.result import FileTable, Result, flows_summary, make_folder
+from fabricsim.storage.results import storage_summary, storage_tables
 from fabricsim.units import format_time, us
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "replay", "run_program"]
 
 #: What ``record`` may name.
-RECORDS = ("series",)
+RECORDS = ("series", "rpcs")
 
 #: Threads of the core, at most; as FAB_THREADS_MAX of csrc/sim/run.h.
 MAX_THREADS = 64
@@ -107,7 +108,8 @@ def replay(
     progress
         Called about ten times a second.
     record
-        ``("series",)`` samples the links over time. Recording never changes a result.
+        ``"series"`` samples the links over time, ``"rpcs"`` keeps the way of every storage RPC. Recording
+        never changes a result.
     series_ps
         Picoseconds of emulated time between samples, at least 1; implies ``record=("series",)``. Default 10
         us.
@@ -170,6 +172,8 @@ def run_program(
     from fabricsim._core import engine
 
     changes = _changes(program.model, seed)
+    if has_rpcs := "rpcs" in _as_names(record):
+        changes["record_rpcs"] = True
     run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads, **changes)
     provenance = {
         "fabricsim": fabricsim.__version__,
@@ -179,7 +183,7 @@ def run_program(
         "seed": seed,
     }
     series = None
-    if record or series_ps is not None:
+    if "series" in _as_names(record) or series_ps is not None:
         series = _Series(run, series_ps or SERIES_PS, folder, provenance)
     status = "complete"
     slices = _Slices(run, program)
@@ -201,8 +205,8 @@ def run_program(
         if series is not None:
             series.close()
         if status != "complete" and folder is not None:
-            _result(program, run, provenance, series, status, slices.until_ps).save(folder)
-    result = _result(program, run, provenance, series, status)
+            _result(program, run, provenance, series, status, slices.until_ps, has_rpcs).save(folder)
+    result = _result(program, run, provenance, series, status, has_rpcs=has_rpcs)
     if folder is not None:
         result.save(folder)
     return result
@@ -233,17 +237,18 @@ def _check_options(
         problems.append(Problem("seed", f"found {seed}, allowed: 0 to 2^63-1"))
     if not 1 <= threads <= MAX_THREADS:
         problems.append(Problem("threads", f"found {threads}, allowed: 1 to {MAX_THREADS}"))
-    if isinstance(record, str):
-        record = (record,)
-    problems += [
-        Problem("record", unknown_name("record", name, RECORDS)) for name in record if name not in RECORDS
-    ]
+    wrong = [name for name in _as_names(record) if name not in RECORDS]
+    problems += [Problem("record", unknown_name("record", name, RECORDS)) for name in wrong]
     if series_ps is not None and series_ps < 1:
         problems.append(Problem("series_ps", f"found {series_ps}, allowed: at least 1"))
     if max_time_ps is not None and max_time_ps < 1:
         problems.append(Problem("max_time_ps", f"found {max_time_ps}, allowed: at least 1"))
     if problems:
         raise ConfigError(problems)
+
+
+def _as_names(record: Collection[str]) -> Collection[str]:
+    return (record,) if isinstance(record, str) else record
 
 
 def _as_model(cluster: Cluster | Model | str | Path) -> Model:
@@ -394,6 +399,7 @@ def _result(
     series: _Series | None,
     status: str,
     until_ps: int = 0,
+    has_rpcs: bool = False,
 ) -> Result:
     counters = run.counters()
     end_ps = int(counters["end_ps"])
@@ -432,6 +438,9 @@ def _result(
         }
     tables = {"ops": ops, "flows": flows, "links": links}
     sources: dict[str, Callable[[], pa.Table]] = {name: _given(table) for name, table in tables.items()}
+    if program.files is not None:
+        summary["storage"] = storage_summary(program, run, ops, end_ps)
+        sources |= storage_tables(program, run, provenance, rpcs=has_rpcs)
     if series is not None:
         sources["series"] = series.source()
     return Result(summary=summary, provenance=provenance, sources=sources)

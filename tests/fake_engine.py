@@ -29,8 +29,9 @@ class Model:
 
 
 class Program:
-    def __init__(self, model, table, rank_host, algorithms, variants=()):
+    def __init__(self, model, table, rank_host, algorithms, variants=(), files=None):
         self.model, self.algorithms, self.variants = model, algorithms, variants
+        self.files = files
         self.rows = pa.table(table).to_pylist()
         self.rank_host = rank_host
         self.n_ops = len(self.rows)
@@ -39,7 +40,9 @@ class Program:
 
 
 class Run:
-    def __init__(self, model, program, seed=1, threads=1, record_packets=False, plain=False):
+    def __init__(
+        self, model, program, seed=1, threads=1, record_packets=False, plain=False, record_rpcs=False
+    ):
         self.model, self.program, self.seed = model, program, seed
         self.now_ps = 0
         self.steps = 0
@@ -175,6 +178,61 @@ class Run:
             "bytes": busy.copy(),
             "busy_ps": busy,
             "max_queue_bytes": busy // 10,
+        }
+
+    # ---- storage: the first target serves everything, an RPC an operation
+
+    def _storage(self):
+        at = [i for i, row in enumerate(self.row) if self.program.rows[row].get("files")]
+        rows = [self.program.rows[row] for row in self.row[at]]
+        size = {kind: sum(r["bytes"] for r in rows if KINDS[r["kind"]] == kind) for kind in ("read", "write")}
+        return np.array(at, np.int64), size
+
+    def targets(self):
+        at, size = self._storage()
+        stores = self.model.given["stores"]
+        store = np.repeat(np.arange(len(stores)), [len(s["targets"]) for s in stores])
+        names = ["rpcs", "bytes_read", "bytes_written", "busy_ps", "queue_max", "wait_ps", "service_ps"]
+        found = {name: np.zeros(len(store), np.int64) for name in names}
+        for name, value in zip(names, [len(at), *size.values(), 7, 2, 30, 60], strict=True):
+            found[name][0] = value
+        number = np.concatenate([np.arange(len(s["targets"])) for s in stores])
+        server = np.concatenate([s["targets"] for s in stores]).astype(np.int64)
+        return found | {"store": store, "target": number, "server": server}
+
+    def servers(self):
+        rows = [
+            (number, i, host, i >= len(store["servers"]))
+            for number, store in enumerate(self.model.given["stores"])
+            for i, host in enumerate([*store["servers"], *store["meta"]])
+        ]
+        columns = np.array(rows, np.int64).reshape(-1, 4).T
+        found = dict(zip(("store", "server", "host", "is_meta"), columns, strict=True))
+        none = np.zeros(len(rows), np.int64)
+        return found | dict.fromkeys(("queue_max", "changes", "committed", "failures"), none)
+
+    def clients(self):
+        at, size = self._storage()
+        ranks = np.unique(self.rank[at]).astype(np.int64)
+        names = "calls cache_hit_bytes readahead_bytes rpc_read_bytes rpc_written_bytes lost_dirty_bytes"
+        names += " max_dirty_bytes blocked_ps lock_wait_ps rpcs resent evictions bytes_read bytes_written"
+        found = {name: np.zeros(len(ranks), np.int64) for name in names.split()}
+        found["bytes_read"][:1], found["bytes_written"][:1] = size["read"], size["write"]
+        found["blocked_ps"][:1] = 5
+        return found | {"rank": ranks}
+
+    def rpcs(self):
+        at, _ = self._storage()
+        names = ["store", "server", "target", "object", "offset"]
+        names += ["queued_ps", "began_ps", "target_ps", "served_ps"]
+        rows = [self.program.rows[row] for row in self.row[at]]
+        return {name: np.zeros(len(at), np.int64) for name in names} | {
+            "rank": self.rank[at].astype(np.int64),
+            "kind": np.array([KINDS[row["kind"]] == "write" for row in rows], np.int64),
+            "file": np.array([row["files"][0] for row in rows], np.int64),
+            "bytes": np.array([row["bytes"] for row in rows], np.int64),
+            "sent_ps": self.start[at],
+            "done_ps": np.full(len(at), -1, np.int64),
         }
 
     def blocked(self, limit=20):

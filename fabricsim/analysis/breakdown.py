@@ -1,4 +1,4 @@
-"""What each rank did with its time: compute, exposed and overlapped communication, idle."""
+"""What each rank did with its time: compute, communication and storage, exposed or overlapped, idle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fabricsim.analysis.columns import OpColumns, op_columns
+from fabricsim.analysis.columns import STORAGE, OpColumns, op_columns
 
 __all__ = ["Breakdown", "breakdown"]
 
@@ -17,9 +17,11 @@ __all__ = ["Breakdown", "breakdown"]
 class Breakdown:
     """The time of each rank of a run, in picoseconds; one element a rank.
 
-    ``compute_ps`` + ``exposed_ps`` + ``idle_ps`` is ``total_ps`` on every rank. ``overlapped_ps`` is the
-    part of ``compute_ps`` during which a communication was in flight too. A communication is in flight on a
-    rank from its start on that rank to its end there: waiting for a slower peer is inside it.
+    ``compute_ps`` + ``exposed_ps`` + ``storage_ps`` + ``idle_ps`` is ``total_ps`` on every rank.
+    ``overlapped_ps`` is the part of ``compute_ps`` during which a communication was in flight too. A
+    communication is in flight on a rank from its start on that rank to its end there: waiting for a slower
+    peer is inside it. ``storage_ps`` is the time with a storage operation and neither compute nor
+    communication, ``hidden_storage_ps`` that with a storage operation behind one of them.
     """
 
     total_ps: int
@@ -27,6 +29,8 @@ class Breakdown:
     compute_ps: np.ndarray
     exposed_ps: np.ndarray
     overlapped_ps: np.ndarray
+    storage_ps: np.ndarray
+    hidden_storage_ps: np.ndarray
     idle_ps: np.ndarray
     last_end_ps: np.ndarray
     kinds: tuple[dict[str, Any], ...]
@@ -61,6 +65,8 @@ class Breakdown:
             ("compute_ps", self.compute_ps),
             ("exposed_communication_ps", self.exposed_ps),
             ("overlapped_communication_ps", self.overlapped_ps),
+            ("exposed_storage_ps", self.storage_ps),
+            ("overlapped_storage_ps", self.hidden_storage_ps),
             ("idle_ps", self.idle_ps),
         ]
 
@@ -78,7 +84,8 @@ def breakdown(ops: pa.Table, total_ps: int | None = None) -> Breakdown:
     >>> ops = pa.table({"id": [0, 1], "kind": ["compute", "all_reduce"], "rank": [0, 0], "bytes": [0, 8],
     ...                 "start_ps": [0, 60], "end_ps": [80, 100]})
     >>> breakdown(ops).mean() == {"compute_ps": 80, "exposed_communication_ps": 20,
-    ...                           "overlapped_communication_ps": 20, "idle_ps": 0}
+    ...                           "overlapped_communication_ps": 20, "exposed_storage_ps": 0,
+    ...                           "overlapped_storage_ps": 0, "idle_ps": 0}
     True
     """
     data = op_columns(ops)
@@ -86,7 +93,11 @@ def breakdown(ops: pa.Table, total_ps: int | None = None) -> Breakdown:
         total_ps = int(data.end.max(initial=0))
     ranks = np.unique(data.rank)
     busy = data.of_kind("compute")
-    compute, exposed, overlapped = _sweep(data, busy, ~busy, ranks)
+    storage = data.of_kind(*STORAGE)
+    compute, exposed, overlapped = _sweep(data, busy, ~busy & ~storage, ranks)
+    alone = hidden = np.zeros(len(ranks), np.int64)
+    if storage.any():
+        _, alone, hidden = _sweep(data, ~storage, storage, ranks)
     last = np.zeros(len(ranks), np.int64)
     np.maximum.at(last, np.searchsorted(ranks, data.rank), data.end)
     return Breakdown(
@@ -95,19 +106,26 @@ def breakdown(ops: pa.Table, total_ps: int | None = None) -> Breakdown:
         compute_ps=compute,
         exposed_ps=exposed,
         overlapped_ps=overlapped,
-        idle_ps=total_ps - compute - exposed,
+        storage_ps=alone,
+        hidden_storage_ps=hidden,
+        idle_ps=total_ps - compute - exposed - alone,
         last_end_ps=last,
         kinds=tuple(_by_kind(data, busy, ranks)),
     )
 
 
 def _by_kind(data: OpColumns, busy: np.ndarray, ranks: np.ndarray) -> list[dict[str, Any]]:
-    """Return for each kind how often, how long, and how much of that without compute (means of ranks)."""
+    """Return for each kind how often, how long, and how much of that was exposed (means of ranks).
+
+    Communication is exposed without compute, storage without compute and communication.
+    """
     found = []
+    work = ~data.of_kind(*STORAGE)
     for code in np.unique(data.kind):
         mine = data.kind == code
         name = data.kinds[code]
-        compute, exposed, overlapped = _sweep(data, busy, mine & ~busy, ranks)
+        before = work if name in STORAGE else busy
+        compute, exposed, overlapped = _sweep(data, before, mine & ~before, ranks)
         flight = compute if name == "compute" else exposed + overlapped
         found.append(
             {

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["COLLECTIVES", "OpColumns", "column", "op_columns"]
+__all__ = ["COLLECTIVES", "STORAGE", "OpColumns", "column", "op_columns"]
 
 #: The kinds in which all ranks of a row take part in one exchange.
 COLLECTIVES = frozenset(
     {"all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier"}
+)
+
+#: The kinds of storage.
+STORAGE = frozenset(
+    {"open", "read", "write", "fsync", "close", "stat", "unlink", "mkdir", "rmdir", "rename", "readdir"}
 )
 
 

@@ -76,6 +76,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="sample the links every TIME of emulated time, such as 10us (needs -o)",
     )
     parser.add_argument(
+        "--rpcs", action="store_true", help="keep the way of every storage RPC in rpcs.arrow (needs -o)"
+    )
+    parser.add_argument(
         "--fault",
         metavar="KEY=VALUE,...",
         action="append",

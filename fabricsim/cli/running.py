@@ -30,6 +30,8 @@ def execute(arguments: argparse.Namespace, trace: Trace, faults: Sequence[Mappin
 
     if arguments.series is not None and arguments.out is None:
         raise ConfigError(["--series writes series.arrow to a folder; name it with -o DIR"])
+    if arguments.rpcs and arguments.out is None:
+        raise ConfigError(["--rpcs writes rpcs.arrow to a folder; name it with -o DIR"])
     series_ps = time_option(arguments.series, "--series")
     max_time_ps = time_option(arguments.max_time, "--max-time")
     cluster = load_cluster(arguments.cluster, arguments.overrides)
@@ -45,6 +47,7 @@ def execute(arguments: argparse.Namespace, trace: Trace, faults: Sequence[Mappin
                 threads=arguments.threads,
                 out=arguments.out,
                 progress=update,
+                record=("rpcs",) if arguments.rpcs else (),
                 series_ps=series_ps,
                 max_time_ps=max_time_ps,
             )

@@ -12,8 +12,10 @@ __all__ = ["percent", "print_flows", "print_summary", "time_or_dash"]
 _PARTS = (
     ("compute_ps", "compute"),
     ("exposed_communication_ps", "exposed communication"),
+    ("exposed_storage_ps", "exposed storage"),
     ("idle_ps", "idle"),
     ("overlapped_communication_ps", "(communication behind compute)"),
+    ("overlapped_storage_ps", "(storage behind both)"),
 )
 
 
@@ -46,6 +48,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_collectives(summary.get("collectives") or [])
     if (summary.get("flows_summary") or {}).get("count"):
         print_flows(summary["flows_summary"])
+    _print_storage(summary.get("storage"), total)
     _print_links(summary.get("links") or [])
     _print_paused(summary)
     _print_held_back(summary)
@@ -80,6 +83,7 @@ def _print_breakdown(parts: dict[str, Any], total: int) -> None:
                 percent(slowest[name], total),
             ]
             for name, label in _PARTS
+            if name in mean and (mean[name] or slowest[name] or "storage" not in name)
         ],
     )
     heading("by kind (mean of ranks)")
@@ -141,6 +145,62 @@ def _print_collectives(rows: list[dict[str, Any]], limit: int = 12) -> None:
     )
     if len(rows) > limit:
         line(f"and {len(rows) - limit} more (--json has all)")
+
+
+def _print_storage(storage: dict[str, Any] | None, total: int) -> None:
+    if not storage:
+        return
+    heading("storage")
+    table(
+        ["kind", "calls", "bytes", "first to last", "mean", "longest", "GB/s"],
+        [
+            [
+                row["kind"],
+                f"{row['operations']:,}",
+                format_bytes(row["bytes"]) if row["bytes"] else None,
+                *(format_time(row[name]) for name in ("time_ps", "mean_ps", "max_ps")),
+                None if row["gbs"] is None else f"{row['gbs']:.2f}",
+            ]
+            for row in storage["by_kind"]
+        ],
+    )
+    _print_storage_notes(storage)
+    if storage["slowest_targets"]:
+        heading("slowest targets (mean of an RPC)")
+        table(
+            ["target", "server", "RPCs", "bytes", "busy", "wait", "service"],
+            [
+                [
+                    f"{row['storage']} {row['target']}",
+                    row["server"],
+                    f"{row['rpcs']:,}",
+                    format_bytes(row["bytes"]),
+                    percent(row["busy_ps"], total),
+                    format_time(row["wait_ps"]),
+                    format_time(row["service_ps"]),
+                ]
+                for row in storage["slowest_targets"]
+            ],
+            left=2,
+        )
+
+
+def _print_storage_notes(storage: dict[str, Any]) -> None:
+    """Print what caches, locks and failures did: only what happened."""
+    notes = (
+        ("rpcs", "RPCs", "{:,}".format),
+        ("rpc_written_bytes", "written over the network", format_bytes),
+        ("rpc_read_bytes", "read over the network", format_bytes),
+        ("cache_hit_bytes", "read from caches", format_bytes),
+        ("max_dirty_bytes", "most dirty bytes of a client and target", format_bytes),
+        ("blocked_ps", "writers waited for room", format_time),
+        ("lock_wait_ps", "waited for locks", format_time),
+        ("failures", "servers failed", str),
+        ("resent", "RPCs sent again", "{:,}".format),
+        ("evictions", "clients evicted", str),
+        ("lost_dirty_bytes", "dirty bytes lost", format_bytes),
+    )
+    pairs((label, show(storage[name])) for name, label, show in notes if storage[name])
 
 
 def _print_held_back(summary: dict[str, Any]) -> None:

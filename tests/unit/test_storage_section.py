@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -361,3 +362,12 @@ def _box():
         "scale_up_latency": "1us",
         "fabric": "none",
     }
+
+
+def test_the_example_of_the_docs_is_a_file_system():
+    page = Path(__file__).resolve().parents[2] / "docs" / "cluster-file.md"
+    blocks = page.read_text().split("```toml\n")
+    (text,) = (block.split("```")[0] for block in blocks if block.startswith("[[storage]]"))
+    one = Cluster.from_dict({"name": "x", "topology": LEAVES} | tomllib.loads(text)).storage[0]
+    assert [part.stripe_count for part in one.layout[0].components] == [1, -1]
+    assert one.failure_rows().tolist() == [[30 * 10**12, 1, 50 * 10**12]]
