@@ -130,6 +130,9 @@ static void configure(fab_network_t *self, uint32_t network, const fab_setting_t
     sw->telemetry = self->transport_config.telemetry = telemetry;
     sw->scheduled = self->transport_config.scheduled = telemetry || sw->data_class_count > 1;
     self->transport_ops->configure(v, &self->transport_config);
+    if (self->transport_config.wire_max_bytes > UINT16_MAX)
+        fab_problems_add(problems, "transport.%s: a packet, or train of packets, takes %" PRId64 " bytes, allowed %d",
+                         transport_name, self->transport_config.wire_max_bytes, UINT16_MAX);
     self->transport_config.pause = sw->link.pause;
     self->transport_config.reorder = self->route_config.reorder;
     sw->wire_max_bytes = self->transport_config.wire_max_bytes;

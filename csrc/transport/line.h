@@ -18,8 +18,12 @@ FAB_INLINE int64_t fab_line_next_bytes(const fab_transport_t *self, fab_tx_t *tx
     if (!last && index)
         return self->full_bytes;
     const int64_t mtu = v[RELIABLE_MTU_BYTES], payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
-    const int64_t wire =
-        ((payload + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES] + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
+    int64_t header = v[RELIABLE_HEADER_BYTES];
+    if (v[RELIABLE_TRAIN_COUNT] > 1) { /* of so many packets as it has */
+        const int64_t trains = v[RELIABLE_TRAIN_COUNT], packet = mtu / trains;
+        header = header / trains * (payload > packet ? (payload + packet - 1) / packet : 1);
+    }
+    const int64_t wire = ((payload + 3) & ~INT64_C(3)) + header + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
     return fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
 }
 

@@ -17,6 +17,8 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
     }
     config_out->qp_count = (uint32_t)v[RELIABLE_QP_COUNT];
     v = config_out->values;
+    config_out->values[RELIABLE_MTU_BYTES] *= v[RELIABLE_TRAIN_COUNT]; /* a train is a packet from here on */
+    config_out->values[RELIABLE_HEADER_BYTES] *= v[RELIABLE_TRAIN_COUNT];
     config_out->wire_max_bytes = v[RELIABLE_MTU_BYTES] + v[RELIABLE_HEADER_BYTES] + v[RELIABLE_FIRST_HEADER_BYTES];
     config_out->wire_max_bytes =
         fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[RELIABLE_ACK_BYTES], v[RELIABLE_CNP_BYTES]));

@@ -24,6 +24,7 @@ enum {
     RELIABLE_SELECTIVE_REPEAT,
     RELIABLE_REORDER_DISTANCE_COUNT,
     RELIABLE_QP_COUNT,
+    RELIABLE_TRAIN_COUNT,
     RELIABLE_VALUE_COUNT
 };
 
@@ -118,6 +119,14 @@ enum {
          64,                                                                                                           \
          "queue pairs of a connection, each with a path of its own; messages take them in turn",                       \
          "NCCL_IB_QPS_PER_CONNECTION: 1; 4 to 16 at Meta, SIGCOMM 2024"},                                              \
+        {"train_count",                                                                                                \
+         "packets",                                                                                                    \
+         1,                                                                                                            \
+         1,                                                                                                            \
+         15,                                                                                                           \
+         "packets of a message that travel as one, with the headers of all: a level of detail, faster and coarser; "   \
+         "1: every packet by itself",                                                                                  \
+         ""},                                                                                                          \
         FAB_PARAM_END
 
 void fab_reliable_configure(const int64_t *values, fab_transport_config_t *config_out);
