@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fabricsim.cli.options import input_path
-from fabricsim.cli.output import emit_json, line, pairs
+from fabricsim.cli.output import emit_json, heading, line, pairs, shortened_path, table
 from fabricsim.errors import ConfigError, FabricsimError, InputError
 
 NAME = "inspect"
@@ -35,8 +35,48 @@ def run(arguments: argparse.Namespace) -> int:
         emit_json(found)
         return 0
     line(f"{arguments.file}: {found['what']}")
+    storage = found.pop("storage", None)
     pairs((name.replace("_", " "), _text(value)) for name, value in found.items() if name != "what")
+    if storage is not None:
+        _print_storage(storage)
     return 0
+
+
+def _print_storage(storage: dict[str, Any]) -> None:
+    from fabricsim.units import format_bytes
+
+    heading("files")
+    read, written = format_bytes(storage["bytes_read"]), format_bytes(storage["bytes_written"])
+    pairs(
+        [
+            ("read", f"{read} by {storage['reads']:,} reads"),
+            ("written", f"{written} by {storage['writes']:,} writes"),
+            ("other operations", _text(storage["other_operations"])),
+            ("files", f"{storage['files']:,} ({storage['files_made']:,} made by the run)"),
+            ("directories", f"{storage['directories']:,}"),
+        ]
+    )
+    if storage["biggest_files"]:
+        heading("biggest files")
+        table(
+            ["path", "read", "written"],
+            [
+                [
+                    shortened_path(file["path"]),
+                    format_bytes(file["bytes_read"]),
+                    format_bytes(file["bytes_written"]),
+                ]
+                for file in storage["biggest_files"]
+            ],
+        )
+        heading("sizes that move most bytes")
+        table(
+            ["size", "reads", "writes"],
+            [
+                [format_bytes(size["bytes"]), f"{size['reads']:,}", f"{size['writes']:,}"]
+                for size in storage["transfer_sizes"]
+            ],
+        )
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -96,10 +136,13 @@ def _arrow(path: Path) -> dict[str, Any]:
 
 
 def _trace(trace: Any) -> dict[str, Any]:
-    table = trace.table
+    from fabricsim.trace import storage_usage
+
+    rows = trace.table
     measured = 0
-    if {"start_ps", "end_ps"} <= set(table.column_names):
-        measured = table.num_rows - max(table["start_ps"].null_count, table["end_ps"].null_count)
+    if {"start_ps", "end_ps"} <= set(rows.column_names):
+        measured = rows.num_rows - max(rows["start_ps"].null_count, rows["end_ps"].null_count)
+    usage = storage_usage(trace)
     return {
         "what": "trace",
         "rows": trace.n_rows,
@@ -107,10 +150,10 @@ def _trace(trace: Any) -> dict[str, Any]:
         "kinds": dict(trace.kinds),
         "bytes": trace.total_bytes,
         "measured_rows": measured,
-        "columns": table.column_names,
+        "columns": rows.column_names,
         "provenance": trace.provenance,
         "warnings": list(trace.warnings),
-    }
+    } | ({} if usage is None else {"storage": usage})
 
 
 def _result(folder: Path) -> dict[str, Any]:

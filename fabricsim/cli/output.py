@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["emit_json", "heading", "line", "log", "pairs", "shortened", "table"]
+__all__ = ["emit_json", "heading", "line", "log", "pairs", "shortened", "shortened_path", "table"]
 
 
 def emit_json(value: Any) -> None:
@@ -63,6 +63,15 @@ def shortened(name: str | None, width: int = 40) -> str | None:
     if name is None or len(name) <= width:
         return name
     return name[: width - 3] + "..."
+
+
+def shortened_path(path: str, width: int = 60) -> str:
+    """Cut a path that is too long for a table; its end tells most.
+
+    >>> shortened_path("/scratch/project/run-12/checkpoint/rank-0003.pt", 20)
+    '...oint/rank-0003.pt'
+    """
+    return path if len(path) <= width else "..." + path[3 - width :]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> None:

@@ -20,6 +20,7 @@ from fabricsim.trace.schema import (
     TRACE_SCHEMA,
 )
 from fabricsim.trace.table import Trace, TraceWarning
+from fabricsim.trace.usage import storage_usage
 from fabricsim.trace.validate import validate
 from fabricsim.trace.write import TraceWriter, make_provenance, write_trace
 
@@ -45,6 +46,7 @@ __all__ = [
     "read_arrow",
     "read_trace",
     "repair",
+    "storage_usage",
     "validate",
     "write_trace",
 ]

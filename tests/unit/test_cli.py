@@ -17,7 +17,7 @@ from fabricsim.cli.options import key_values
 from fabricsim.errors import ConfigError
 from fabricsim.result import Result
 from fabricsim.trace import read_trace, write_trace
-from fabricsim.workload import collective, flows
+from fabricsim.workload import collective, file_io, flows
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
@@ -152,6 +152,20 @@ def test_inspect_tells_what_a_file_is(at, capsys):
         assert as_json(capsys)["what"].startswith(what), name
         assert run("inspect", name) == 0
         assert what in capsys.readouterr().out
+
+
+def test_inspect_tells_what_a_trace_does_with_files(at, capsys):
+    trace = file_io(
+        "write", n_ranks=4, size_bytes=5 << 20, transfer_bytes=1 << 20, file="/scratch/{rank:03d}"
+    )
+    write_trace(trace, "io.arrow")
+    assert run("inspect", "io.arrow", "--json") == 0
+    found = as_json(capsys)["storage"]
+    assert (found["bytes_written"], found["files"], found["files_made"]) == (20 << 20, 4, 4)
+    assert run("inspect", "io.arrow") == 0
+    text = capsys.readouterr().out
+    assert "20 MiB by 20 writes" in text and "open 4, fsync 4, close 4" in text
+    assert re.search(r"/scratch/000 +0 B +5 MiB", text) and re.search(r"1 MiB +0 +20", text)
 
 
 def test_compare_prints_ratios(at, capsys):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trace_table import compute, table
 
 from fabricsim.errors import ConfigError, InputError
-from fabricsim.trace import LOWERED_SCHEMA, LOWERED_STORAGE, Trace, lower, make_files
+from fabricsim.trace import LOWERED_SCHEMA, LOWERED_STORAGE, Trace, lower, make_files, storage_usage
 from fabricsim.trace.files import FileTable, normal_path
 from fabricsim.trace.schema import FLAG_BIT
 from fabricsim.workload.rows import Rows
@@ -117,6 +117,27 @@ def test_lowered_tables_have_the_columns_of_storage() -> None:
     assert lowered.column_names == LOWERED_SCHEMA.names + LOWERED_STORAGE.names
     assert all(column.null_count == 0 and column.num_chunks == 1 for column in lowered.columns)
     assert lowered["files"].to_pylist() == [[], [0]]
+
+
+def test_usage_sums_up_bytes_files_and_sizes() -> None:
+    rows = Rows(generator="test")
+    rows.open([0, 1, 2], "/own{rank}", create=True)
+    rows.write([0, 1, 2], "/own{rank}", 100)
+    rows.write([0, 1], "/shared", 1000, stride=1000)
+    rows.read([1], "/own1", 100)
+    rows.add("mkdir", [0], file="/dir/sub")
+    assert storage_usage(Trace(table(compute(0)))) is None
+    assert storage_usage(rows.trace(), most=2) == {
+        "bytes_read": 100, "reads": 1, "bytes_written": 2300, "writes": 5,
+        "other_operations": {"open": 3, "mkdir": 1}, "files": 4, "files_made": 3, "directories": 2,
+        "biggest_files": [
+            {"path": "/shared", "bytes_read": 0, "bytes_written": 2000},
+            {"path": "/own1", "bytes_read": 100, "bytes_written": 100},
+        ],
+        "transfer_sizes": [{"bytes": 1000, "reads": 0, "writes": 2}, {"bytes": 100, "reads": 1, "writes": 3}],
+    }  # fmt: skip
+    huge = Trace(table(*[io("read", *range(9), bytes=2**62) for _ in range(3)]))
+    assert storage_usage(huge)["bytes_read"] == 27 * 2**62  # type: ignore[index]
 
 
 def plain(rows: list[dict[str, Any]]) -> dict[str, Any]:
