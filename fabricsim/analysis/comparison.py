@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from fabricsim.analysis.collectives import collectives, per_operation
 from fabricsim.errors import InputError, Problem
+from fabricsim.trace.schema import STORAGE
 
 if TYPE_CHECKING:
     from fabricsim.result import Result
@@ -29,9 +31,10 @@ class Comparison:
     Parameters
     ----------
     rows
-        One dict an operation (or a size of nccl-tests): ``id``, ``name``, ``kind``, ``bytes``, ``ranks``,
-        ``measured_ps``, ``emulated_ps`` (the minimum over the ranks), ``spread_ps`` (the longest less the
-        shortest time of a rank), ``ratio`` (emulated over measured).
+        One dict an operation (or a size of nccl-tests): ``id``, ``name`` (its file, where it has no name),
+        ``kind``, ``bytes``, ``ranks``, ``measured_ps``, ``emulated_ps`` (the minimum over the ranks; of
+        storage, where no rank waits for another, the maximum), ``spread_ps`` (the longest less the shortest
+        time of a rank), ``ratio`` (emulated over measured).
     step_measured_ps, step_emulated_ps
         From the first start to the last end; None where nothing was measured.
     unmatched
@@ -42,6 +45,22 @@ class Comparison:
     step_measured_ps: int | None
     step_emulated_ps: int | None
     unmatched: int = 0
+
+    @property
+    def by_kind(self) -> list[dict[str, Any]]:
+        """Return the sums by kind: operations, bytes of all ranks, measured and emulated time, and ratio."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            kind = {"kind": row["kind"], "operations": 0, "bytes": 0, "measured_ps": 0, "emulated_ps": 0}
+            total = found.setdefault(row["kind"], kind)
+            total["operations"] += 1
+            total["bytes"] += row["bytes"] * (row["ranks"] or 0)
+            total["measured_ps"] += row["measured_ps"]
+            total["emulated_ps"] += row["emulated_ps"]
+        for total in found.values():
+            measured = total["measured_ps"]
+            total["ratio"] = total["emulated_ps"] / measured if measured else None
+        return list(found.values())
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -178,7 +197,9 @@ def _compare_trace(table: pa.Table, emulated: Result) -> Comparison:
         for operation, took, kind in zip(picked["id"].to_numpy(), end - start, kinds, strict=True)
         if kind != "compute"
     }
-    return _matched(times, emulated, int(end.max() - start.min()))
+    files = table.select(["id", "file"]).to_pylist() if "file" in columns else []
+    named = {row["id"]: row["file"] for row in files if row["file"] is not None and row["id"] in times}
+    return _matched(times, emulated, int(end.max() - start.min()), named)
 
 
 def _compare_results(ops: pa.Table, emulated: Result) -> Comparison:
@@ -191,15 +212,18 @@ def _compare_results(ops: pa.Table, emulated: Result) -> Comparison:
     return _matched(times, emulated, each.length_ps)
 
 
-def _matched(times: dict[int, int], emulated: Result, step_measured_ps: int) -> Comparison:
+def _matched(
+    times: dict[int, int], emulated: Result, step_measured_ps: int, files: Mapping[int, str] | None = None
+) -> Comparison:
     each = per_operation(emulated.ops)
-    names = _names(emulated.ops)
+    names = dict(files or {}) | _names(emulated.ops)
     rows = []
     for index, value in enumerate(each.id):
         operation = int(value)
         if operation not in times:
             continue
-        took, longest = int(each.shortest[index]), int(each.longest[index])
+        shortest, longest = int(each.shortest[index]), int(each.longest[index])
+        took = longest if each.kinds[each.kind[index]] in STORAGE else shortest
         measured = times[operation]
         rows.append(
             {
@@ -210,7 +234,7 @@ def _matched(times: dict[int, int], emulated: Result, step_measured_ps: int) -> 
                 "ranks": int(each.ranks[index]),
                 "measured_ps": measured,
                 "emulated_ps": took,
-                "spread_ps": longest - took,
+                "spread_ps": longest - shortest,
                 "ratio": took / measured if measured > 0 else None,
             }
         )

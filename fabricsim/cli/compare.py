@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fabricsim.cli.output import emit_json, heading, pairs, shortened, table
+from fabricsim.cli.output import emit_json, heading, pairs, shortened, shortened_path, table
 
 NAME = "compare"
 SUMMARY = "compare measured times (a trace, a result, or nccl-tests JSON) with a result"
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = compare(measured_side(arguments.measured), result_at(arguments.emulated))
     summary = found.summary
     if arguments.json:
-        emit_json(summary | {"rows": list(found.rows)})
+        emit_json(summary | {"by_kind": found.by_kind, "rows": list(found.rows)})
         return 0
     limit = arguments.limit if arguments.limit > 0 else len(found.rows)
     table(
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         [
             [
                 row["kind"],
-                shortened(row["name"]),
+                _named(row),
                 row["id"],
                 format_bytes(row["bytes"]),
                 row["ranks"],
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         ],
         left=2,
     )
+    _print_kinds(found.by_kind)
     heading("in all")
     rows = [("operations", f"{summary['operations']} (shown {min(limit, len(found.rows))})")]
     if summary["unmatched"]:
@@ -75,6 +76,34 @@ def run(arguments: argparse.Namespace) -> int:
         )
     pairs(rows)
     return 0
+
+
+def _named(row: dict[str, Any]) -> str | None:
+    name: str | None = row["name"]
+    if name is not None and name.startswith("/"):
+        return shortened_path(name, 40)
+    return shortened(name)
+
+
+def _print_kinds(kinds: list[dict[str, Any]]) -> None:
+    """Print the sums by kind; times of ranks that work side by side add up."""
+    from fabricsim.units import format_bytes, format_time
+
+    heading("by kind")
+    table(
+        ["kind", "operations", "bytes", "measured", "emulated", "emulated/measured"],
+        [
+            [
+                kind["kind"],
+                f"{kind['operations']:,}",
+                format_bytes(kind["bytes"]),
+                format_time(kind["measured_ps"]),
+                format_time(kind["emulated_ps"]),
+                _ratio(kind["ratio"]),
+            ]
+            for kind in kinds
+        ],
+    )
 
 
 def measured_side(name: str) -> Any:

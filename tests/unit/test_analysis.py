@@ -213,6 +213,27 @@ def test_a_measured_trace_is_compared_by_id_and_the_fastest_rank():
     assert "1 operations" in repr(found) and "<table>" in found._repr_html_()
 
 
+def test_storage_is_compared_by_its_slowest_rank_and_named_by_its_file():
+    columns = {
+        "id": [0, 1, 2], "kind": ["open", "write", "read"], "ranks": [[0, 1], [0, 1], [1]],
+        "bytes": [None, 8, 5], "file": ["/f", "/f", "/g"],
+        "start_ps": [None, 10, 40], "end_ps": [None, 30, 44],
+    }  # fmt: skip
+    done = [
+        (0, "open", 0, 0, 0, 1),
+        (0, "open", 1, 0, 0, 1),
+        (1, "write", 0, 8, 1, 6),
+        (1, "write", 1, 8, 1, 41),
+    ]
+    found = compare(Trace(pa.table(columns)), result(ops([*done, (2, "read", 1, 5, 50, 52)])))
+    rows = [(r["id"], r["name"], r["measured_ps"], r["emulated_ps"], r["spread_ps"]) for r in found.rows]
+    assert rows == [(1, "/f", 20, 40, 35), (2, "/g", 4, 2, 0)]
+    assert found.by_kind == [
+        {"kind": "write", "operations": 1, "bytes": 16, "measured_ps": 20, "emulated_ps": 40, "ratio": 2.0},
+        {"kind": "read", "operations": 1, "bytes": 5, "measured_ps": 4, "emulated_ps": 2, "ratio": 0.5},
+    ]
+
+
 def test_two_results_are_compared():
     found = compare(result(EMULATED), result(EMULATED))
     assert found.summary["ratio_max"] == 1.0 and found.summary["step_ratio"] == 1.0
