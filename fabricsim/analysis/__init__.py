@@ -1,6 +1,7 @@
-"""Where the time went: breakdown per rank, critical path, busiest links, bandwidths, comparison."""
+"""Where the time went: breakdown, critical path, busiest links, bandwidths, checkpoints, comparison."""
 
 from fabricsim.analysis.breakdown import Breakdown, breakdown
+from fabricsim.analysis.checkpoint import Checkpoints, checkpoints
 from fabricsim.analysis.collectives import bus_factor, collectives
 from fabricsim.analysis.comparison import Comparison, compare, read_nccl_tests
 from fabricsim.analysis.critical_path import Segment, critical_path
@@ -8,11 +9,13 @@ from fabricsim.analysis.links import busiest_links, paused_links
 
 __all__ = [
     "Breakdown",
+    "Checkpoints",
     "Comparison",
     "Segment",
     "breakdown",
     "bus_factor",
     "busiest_links",
+    "checkpoints",
     "collectives",
     "compare",
     "critical_path",

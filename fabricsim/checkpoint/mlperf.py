@@ -100,9 +100,9 @@ class MlperfCheckpoint:
         if place.dp:
             return []
         if self.pp == 1:
-            return [ShardFile(rank, f"model_{model}_model_states", whole, "weights")]
+            return [ShardFile(rank, f"model_{model}_model_states", whole, "weights", "data")]
         return [
-            ShardFile(rank, f"layer_{index}-model_{model}_model_states", size, "weights")
+            ShardFile(rank, f"layer_{index}-model_{model}_model_states", size, "weights", "data")
             for index, size in sizes.items()
         ]
 
@@ -116,6 +116,16 @@ class MlperfCheckpoint:
             name = f"zero_pp_rank_{place.dp}_mp_rank_{self.parallel.model_rank(place)}_optim_states"
             found.append(ShardFile(rank, name, state, "optimiser"))
         return tuple(found)
+
+    def gradients(self) -> list[tuple[list[int], int]]:
+        """Return (ranks, bytes) of the all-reduces of a step's gradients, in 16 bits."""
+        if self.dp == 1:
+            return []
+        whole = dict.fromkeys(range(self.pp), 0)
+        for stage in whole:
+            size = sum(self._layer_bytes(index) for index in self._layers_of(stage))
+            whole[stage] = size * (self.dp if self.stage == 3 else 1)
+        return [(ranks, whole[pp]) for _, pp, ranks in self.parallel.data_groups()]
 
     @cached_property
     def total_bytes(self) -> int:

@@ -68,15 +68,18 @@ SHARDINGS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A file of a checkpoint: the rank that saves it, its name, its bytes, and what it ``holds``.
+    """A file of a checkpoint: the rank that saves it, its name, its bytes, what it holds, who needs it.
 
-    ``holds`` is ``weights``, ``optimiser`` or ``state`` (both).
+    ``holds`` is ``weights``, ``optimiser`` or ``state`` (both). ``scope`` says which ranks need it in a
+    restore: ``rank`` the one that saved it, ``data`` its data-parallel group, ``expert`` those of the group
+    that have the same experts, ``world`` all.
     """
 
     rank: int
     name: str
     bytes: int
     holds: str
+    scope: str = "rank"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,16 @@ class Checkpoint:
         """The bytes of all files."""
         return sum(file.bytes for file in self.files)
 
+    def gradients(self) -> list[tuple[list[int], int]]:
+        """Return (ranks, bytes) of the all-reduces of a step's gradients, in the precision of the weights."""
+        parallel, size, found = self.parallel, PRECISIONS[self.weights], []
+        for tp, pp, ranks in parallel.data_groups():
+            groups = [(ranks, self._held(tp, pp, 0)[0][0])]
+            for ep in range(parallel.ep):
+                groups.append((ranks[ep :: parallel.ep], self._held(tp, pp, ep)[1][0]))
+            found += [(some, elements * size) for some, elements in groups if len(some) > 1 and elements]
+        return found
+
     def _held(self, tp: int, pp: int, ep: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return elements, and bytes of factored states, of the dense tensors and of the experts there."""
         key = (tp, pp, ep)
@@ -190,30 +203,38 @@ class Checkpoint:
         weight_bytes = PRECISIONS[self.weights]
         state_bytes = OPTIMISERS[self.optimiser].bytes_per_parameter(weight_bytes)
         model = parallel.model_rank(place)
-        (dense, dense_factors), (expert, expert_factors) = self._held(
-            place.tp, place.pp, place.dp % parallel.ep
-        )
-        # Saved whole: dense weights by the first data-parallel rank, experts by the first that has them.
-        own = dense * (place.dp == 0) + expert * (place.dp < parallel.ep)
-        factors = dense_factors * (place.dp == 0) + expert_factors * (place.dp < parallel.ep)
+        (dense, _), (expert, _) = self._held(place.tp, place.pp, place.dp % parallel.ep)
         # What it saves when all data-parallel ranks take a part.
         cut = part(dense, parallel.dp, place.dp)
         cut += part(expert, parallel.dp // parallel.ep, place.dp // parallel.ep)
         if self.sharding in ("ddp", "fsdp-full"):
+            item_bytes = weight_bytes + state_bytes
             name = "full_state" if self.sharding == "fsdp-full" else f"mp_rank_{model}_state"
-            if place.dp:
-                name = f"mp_rank_{model}_experts_{place.dp}"
-            return [ShardFile(rank, name, own * (weight_bytes + state_bytes) + factors, "state")]
+            return self._whole(rank, place, name, "state", item_bytes)
         if self.sharding == "fsdp":
             return [ShardFile(rank, f"__{rank}_0", cut * (weight_bytes + state_bytes), "state")]
-        optimiser = ShardFile(
-            rank, f"zero_pp_rank_{place.dp}_mp_rank_{model}_optim_states", cut * state_bytes, "optimiser"
-        )
+        name = f"zero_pp_rank_{place.dp}_mp_rank_{model}"
+        optimiser = ShardFile(rank, f"{name}_optim_states", cut * state_bytes, "optimiser")
         if self.sharding == "zero3":
-            name = f"zero_pp_rank_{place.dp}_mp_rank_{model}_model_states"
-            return [ShardFile(rank, name, cut * weight_bytes, "weights"), optimiser]
-        name = f"mp_rank_{model}_model_states" if place.dp == 0 else f"mp_rank_{model}_experts_{place.dp}"
-        return [ShardFile(rank, name, own * weight_bytes, "weights"), optimiser]
+            return [ShardFile(rank, f"{name}_model_states", cut * weight_bytes, "weights"), optimiser]
+        name = f"mp_rank_{model}_model_states"
+        return [*self._whole(rank, place, name, "weights", weight_bytes), optimiser]
+
+    def _whole(self, rank: int, place: Place, name: str, holds: str, item_bytes: int) -> list[ShardFile]:
+        """Return what is saved uncut, by the first data-parallel rank that has it.
+
+        Experts have a file of their own when other ranks have others.
+        """
+        parallel = self.parallel
+        (dense, factors), (expert, expert_factors) = self._held(place.tp, place.pp, place.dp % parallel.ep)
+        scope = "world" if self.sharding == "fsdp-full" else "data"
+        first, own = dense * item_bytes + factors, expert * item_bytes + expert_factors
+        if parallel.ep == 1:
+            first, own = first + own, 0
+        found = [ShardFile(rank, name, first, holds, scope)] if place.dp == 0 else []
+        if place.dp < parallel.ep:
+            found.append(ShardFile(rank, f"{name}_experts_{place.dp}", own, holds, "expert"))
+        return found
 
 
 def _factored(shape: tuple[int, ...]) -> int:

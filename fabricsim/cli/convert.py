@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
-import tempfile
-from pathlib import Path
 
 from fabricsim.cli.options import input_path, key_values
-from fabricsim.cli.output import emit_json, line, log, pairs
+from fabricsim.cli.output import check_output, emit_json, line, log, pairs, write_to
 from fabricsim.errors import ConfigError
 
 NAME = "convert"
@@ -36,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert, write the trace, and tell what was read and left out."""
     from fabricsim.convert import FORMATS, convert
-    from fabricsim.trace import write_trace
 
     if arguments.list:
         if arguments.json:
@@ -60,25 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.input is None or arguments.out is None:
         raise ConfigError(["convert needs an input and -o TRACE (or --list)"])
-    to_stdout = arguments.out == "-"
-    if to_stdout and arguments.json:
-        raise ConfigError(["-o - and --json both want standard output"])
-    if to_stdout and sys.stdout.isatty():
-        raise ConfigError(["-o - would write a binary file to the terminal; redirect it, or name a file"])
+    check_output(arguments.out, json=arguments.json)
     with input_path(arguments.input) as path:
         report = convert(path, from_format=arguments.from_format, **key_values(arguments.option, "--option"))
     for warning in report.warnings:
         log(f"warning: {warning}")
     trace = report.trace
-    if to_stdout:
-        # By way of a file: nothing at all comes out when the trace cannot be written.
-        with tempfile.TemporaryDirectory(prefix="fabricsim-") as folder:
-            path = Path(folder) / "trace.arrow"
-            write_trace(trace, path)
-            with path.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-    else:
-        write_trace(trace, arguments.out)
+    write_to(trace, arguments.out, json=arguments.json)
     if arguments.json:
         emit_json(
             {
@@ -89,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "warnings": list(report.warnings),
             }
         )
-    elif not to_stdout:
+    elif arguments.out != "-":
         line(f"{arguments.out}: {trace.table.num_rows} rows, {trace.n_ranks} ranks")
         pairs(report.counts.items())
     return 0

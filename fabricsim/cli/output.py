@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["emit_json", "heading", "line", "log", "pairs", "shortened", "shortened_path", "table"]
+from fabricsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fabricsim.trace import Trace
+
+__all__ = [
+    "check_output",
+    "emit_json",
+    "heading",
+    "line",
+    "log",
+    "pairs",
+    "shortened",
+    "shortened_path",
+    "table",
+    "write_to",
+]
 
 
 def emit_json(value: Any) -> None:
@@ -99,6 +118,30 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int
     _bold(aligned(columns))
     for row in cells:
         print(aligned(row))
+
+
+def check_output(out: str, *, json: bool) -> None:
+    """Refuse a trace on standard output where something else is to be there, or where it is a terminal."""
+    if out == "-" and json:
+        raise ConfigError(["-o - and --json both want standard output"])
+    if out == "-" and sys.stdout.isatty():
+        raise ConfigError(["-o - would write a binary file to the terminal; redirect it, or name a file"])
+
+
+def write_to(trace: Trace, out: str, *, json: bool) -> None:
+    """Write a trace to a file, or for ``-`` to standard output; ``json`` says that a document goes there."""
+    from fabricsim.trace import write_trace
+
+    check_output(out, json=json)
+    if out != "-":
+        write_trace(trace, out)
+        return
+    # By way of a file: nothing at all comes out when the trace cannot be written.
+    with tempfile.TemporaryDirectory(prefix="fabricsim-") as folder:
+        path = Path(folder) / "trace.arrow"
+        write_trace(trace, path)
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def _bold(text: str) -> None:

@@ -1,5 +1,6 @@
-"""Workloads made here: simple collectives, flow patterns, and (in ``demo``) the training step of the demo."""
+"""Workloads made here: collectives, flow patterns, checkpoints, and (in ``demo``) the demo's step."""
 
+from fabricsim.workload.checkpoints import checkpoint
 from fabricsim.workload.simple import collective, file_io, flows, incast, permutation
 
-__all__ = ["collective", "file_io", "flows", "incast", "permutation"]
+__all__ = ["checkpoint", "collective", "file_io", "flows", "incast", "permutation"]
