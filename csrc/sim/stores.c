@@ -204,8 +204,9 @@ static int read_troubles(fab_store_config_t *self, const fab_store_spec_t *spec,
                              store, i, row[0], row[1], row[2], servers - 1, net->lookahead_ps);
         self->failures[i] = (fab_store_failure_t){row[0], (uint32_t)row[1], row[2]};
     }
-    if (self->failure_count && self->layout_ops->per_client)
-        fab_problems_add(problems, "store %d: servers of %s fail with their node", store, self->layout_ops->impl.impl);
+    if (self->failure_count && (self->layout_ops->per_client || self->layout_ops->spread))
+        fab_problems_add(problems, "store %d: servers of %s do not fail by themselves", store,
+                         self->layout_ops->impl.impl);
     qsort(self->slow, self->slow_count, sizeof *self->slow, compare_slow);
     qsort(self->failures, self->failure_count, sizeof *self->failures, compare_failures);
     for (uint32_t i = 0; i < self->failure_count; i++)
@@ -234,6 +235,8 @@ int fab_store_compile(const fab_store_spec_t *spec, int32_t store, const fab_set
         return FAB_E_CONFIG;
     }
     int code = resolve("store", &self->layout_ops->impl, store, settings, count, self->values, problems);
+    if (!code && self->layout_ops->derive)
+        self->layout_ops->derive(self->values);
     if (!code)
         code = resolve("target", &self->target_ops->impl, store, settings, count, self->target_values, problems);
     if (!code)

@@ -5,6 +5,7 @@
 #ifndef FAB_STORE_COMMON_PARAMS_H
 #define FAB_STORE_COMMON_PARAMS_H
 
+#include "core/classes.h"
 #include "store/params.h"
 
 #define FAB_STORE_LONGEST_PS INT64_C(10000000000000000)
@@ -69,6 +70,9 @@
 #define FAB_STORE_P_SHORT_IO_BYTES(preset, source)                                                                     \
     FAB_STORE_PARAM(SHORT_IO_BYTES, "short_io_bytes", "bytes", preset, 0, INT64_C(1) << 20,                            \
                     "data up to this goes in the request or the reply itself", source)
+#define FAB_STORE_P_DATA_CLASS(preset, source)                                                                         \
+    FAB_STORE_PARAM(DATA_CLASS, "data_class", "", preset, 0, FAB_DATA_CLASSES_MAX - 1,                                 \
+                    "data class that all messages of the file system travel in", source)
 
 /* data servers */
 #define FAB_STORE_P_THREADS_COUNT(preset, source)                                                                      \
@@ -84,8 +88,9 @@
     FAB_STORE_PARAM(SERVER_MBPS, "server_mbps", "Mb/s", preset, 0, FAB_STORE_FASTEST_MBPS,                             \
                     "all file data through a server's memory and buses, one after another; 0: no limit", source)
 #define FAB_STORE_P_COMMIT_PS(preset, source)                                                                          \
-    FAB_STORE_PARAM(COMMIT_PS, "commit_ps", "ps", preset, 1, FAB_STORE_LONGEST_PS,                                     \
-                    "the journal commits this long after the first change that it has not", source)
+    FAB_STORE_PARAM(COMMIT_PS, "commit_ps", "ps", preset, 0, FAB_STORE_LONGEST_PS,                                     \
+                    "the journal commits this long after the first change that it has not; 0: with each change",       \
+                    source)
 #define FAB_STORE_P_COMMIT_COST_PS(preset, source)                                                                     \
     FAB_STORE_PARAM(COMMIT_COST_PS, "commit_cost_ps", "ps", preset, 0, FAB_STORE_LONGEST_PS,                           \
                     "time of a commit that someone waits for", source)

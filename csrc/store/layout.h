@@ -41,14 +41,18 @@ typedef struct {
 /* Called for every piece; returns whether to go on. */
 typedef bool fab_layout_emit_t(void *context, const fab_piece_t *piece);
 
-/* What a data server does with a write beside keeping it: shards that it sends to others. */
+/* A part of a write that goes to a target of its own. */
 typedef struct {
     uint32_t target;
-    int64_t offset, bytes;
+    int64_t offset, bytes; /* of the object there, that has the target's number; offset -1: parity */
 } fab_layout_shard_t;
+
+enum { FAB_LAYOUT_SHARDS_MAX = 24 };
 
 typedef struct {
     fab_impl_t impl;
+    /* Works out values that follow from the layout's own parameters; NULL: none do. */
+    void (*derive)(int64_t *values);
     /* Layout 0, of the store's own parameters; NULL: files have no layouts. */
     void (*standard)(const struct fab_store_config *config, fab_layout_t *layout_out);
     /* How many objects a file has, and on which target each lies; `allocated` counts the files that this metadata server
@@ -60,10 +64,10 @@ typedef struct {
     void (*map)(const struct fab_store_config *config, const fab_layout_t *layout, const fab_file_t *state,
                 uint32_t file, uint32_t client, bool write, int64_t offset, int64_t bytes, fab_layout_emit_t *emit,
                 void *context);
-    /* The shards of a write that its server passes on, at most `limit`; returns how many, of which one may be the
-     * server's own. NULL: it keeps all itself. */
-    uint32_t (*spread)(const struct fab_store_config *config, uint32_t file, uint32_t object, uint32_t target,
-                       int64_t offset, int64_t bytes, fab_layout_shard_t *shards_out, uint32_t limit);
+    /* The shards that the server of a write makes of it; returns how many, at most FAB_LAYOUT_SHARDS_MAX. Some may be
+     * the server's own. NULL: it keeps all itself. */
+    uint32_t (*spread)(const struct fab_store_config *config, uint32_t file, int64_t offset, int64_t bytes,
+                       fab_layout_shard_t *shards_out);
     /* The end of the file, from the end of one of its objects. */
     int64_t (*file_end)(const struct fab_store_config *config, const fab_layout_t *layout, uint32_t object,
                         int64_t object_end);

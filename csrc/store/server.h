@@ -21,7 +21,8 @@ typedef struct {
     fab_object_t **buckets;
     uint32_t bucket_mask, object_count;
     fab_store_target_stats_t stats;
-    uint32_t queued;
+    int64_t busy_until_ps; /* the last of its operations ends */
+    uint32_t queued;       /* operations under way */
 } fab_store_target_t;
 
 /* Threads that serve a queue. */
@@ -40,26 +41,52 @@ struct fab_server {
     fab_service_t io, meta, lock_service;
     int64_t bus_free_ps; /* memory and buses: serial */
     uint32_t target_count;
-    fab_store_target_t *targets; /* those of this server */
-    int64_t transno, committed;  /* last given, last on stable storage */
-    int64_t commit_due_ps;       /* FAB_NEVER: nothing to commit */
-    fab_rpc_t *sync_first;       /* waiting for a commit */
-    uint64_t allocated;          /* files made: meta */
-    struct fab_meta *meta_state; /* directories: meta */
+    fab_store_target_t *targets;              /* those of this server */
+    int64_t transno, committed;               /* last given, last on stable storage */
+    int64_t commit_due_ps;                    /* FAB_NEVER: nothing to commit */
+    int64_t sync_ps;                          /* end of the commit that someone waits for; FAB_NEVER: none */
+    int64_t sync_to;                          /* what it brings to stable storage */
+    fab_rpc_t *sync_first, *sync_last;        /* waiting for a commit */
+    struct fab_change *changes, *change_last; /* writes not committed, where servers fail */
+    uint64_t allocated;                       /* files made: meta */
+    struct fab_meta *meta_state;              /* directories: meta */
     struct fab_recovery *recovery;
-    fab_shard_t *shards; /* of others, stored here */
 };
 
-/* server.c */
+FAB_INLINE const fab_store_config_t *fab_server_config(const fab_server_t *self)
+{
+    return &self->store->configs[self->file_system];
+}
+
+/* server_state.c */
 int fab_server_new(fab_store_t *store, fab_worker_t *worker, uint32_t file_system, uint32_t number, uint32_t host,
                    fab_server_t **server_out);
+/* The object, made if it is new, with what was in its file before the run; NULL without memory. */
+fab_object_t *fab_server_object(fab_server_t *self, fab_worker_t *worker, uint32_t target, uint32_t file,
+                                uint32_t object);
+/* NULL: it is not this server's. */
+fab_store_target_t *fab_server_target(fab_server_t *self, uint32_t target);
+/* It has failed: requests and writes that are not committed are gone, and its epoch ends. */
+void fab_server_forget(fab_server_t *self, fab_worker_t *worker);
+void fab_server_check(const fab_server_t *self, fab_problems_t *problems);
+/* Hands an operation to a target; returns when it is done. */
+int64_t fab_server_submit(fab_server_t *self, fab_store_target_t *target, bool write, uint64_t stream, int64_t offset,
+                          int64_t bytes, int64_t now_ps);
+/* A write has reached its target; transno is its place in the server's order. */
+void fab_server_fill(fab_server_t *self, fab_worker_t *worker, uint32_t target, uint32_t file, uint32_t object,
+                     int64_t offset, int64_t bytes, int64_t transno);
+/* Everything up to a transno is on stable storage. */
+void fab_server_committed(fab_server_t *self, fab_worker_t *worker, int64_t transno);
+
+/* server.c */
 /* A request has arrived at a host: by its kind to data, lock, metadata or recovery. */
 void fab_server_request(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 void fab_server_bulk(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 void fab_server_bulk_acknowledged(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc,
                                   int64_t now_ps);
 void fab_server_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
-void fab_server_commit_timer(fab_store_t *store, fab_worker_t *worker, fab_server_t *server, int64_t now_ps);
+void fab_server_commit_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_server_t *self,
+                             int64_t now_ps);
 void fab_server_shard(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard, int64_t now_ps);
 void fab_server_shard_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_shard_t *shard,
                             int64_t now_ps);
@@ -68,11 +95,6 @@ void fab_server_shard_done(fab_store_t *store, fab_worker_t *worker, uint32_t ho
 void fab_server_answer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t extra_bytes, int64_t now_ps);
 /* A change that has to reach stable storage: gives it its transno and sets the commit timer. */
 void fab_server_changed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
-/* The object, made if it is new; NULL without memory. */
-fab_object_t *fab_server_object(fab_server_t *self, fab_worker_t *worker, uint32_t target, uint32_t file,
-                                uint32_t object);
-fab_store_target_t *fab_server_target(fab_server_t *self, uint32_t target);
-void fab_server_check(const fab_server_t *self, fab_problems_t *problems);
 
 /* meta.c: requests of FAB_RPC_OPEN … FAB_RPC_READDIR. */
 int fab_meta_new(fab_server_t *server, fab_worker_t *worker);

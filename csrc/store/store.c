@@ -219,7 +219,7 @@ void fab_store_timer(fab_store_t *self, fab_worker_t *worker, uint32_t host, uin
             fab_lock_timer(self, worker, host, slot.record, now_ps);
         break;
     case FAB_STORE_TIMER_RECOVER: fab_recover_timer(self, worker, slot.record, now_ps); break;
-    case FAB_STORE_TIMER_COMMIT: fab_server_commit_timer(self, worker, slot.record, now_ps); break;
+    case FAB_STORE_TIMER_COMMIT: fab_server_commit_timer(self, worker, host, slot.record, now_ps); break;
     default: {
         const fab_store_verb_t verb = slot.what - LOCAL_MESSAGE;
         dispatch(self, worker, host, verb, slot.record, now_ps);
@@ -301,30 +301,6 @@ int64_t fab_store_rpcs(const fab_store_t *self, fab_rpc_row_t *rows_out, int64_t
 
 /* ---- life --------------------------------------------------------------------------------------- */
 
-typedef struct {
-    fab_store_t *store;
-    fab_worker_t *worker;
-    uint32_t file;
-} placing_t;
-
-/* The part of a file that is there before the run. */
-static bool put_piece(void *context, const fab_piece_t *piece)
-{
-    const placing_t *p = context;
-    const uint8_t s = p->store->files.store[p->file];
-    const fab_store_config_t *config = &p->store->configs[s];
-    const uint32_t server = piece->target < config->target_count
-                                ? config->target_server[piece->target]
-                                : config->data_count + piece->target - config->target_count;
-    fab_object_t *object =
-        fab_server_object(p->store->servers[s][server], p->worker, piece->target, p->file, piece->object);
-    if (!object)
-        return false;
-    const int64_t end = piece->object_offset + piece->bytes;
-    object->size = fab_max_i64(object->size, end);
-    return fab_extents_add(&object->written, &p->worker->pool, piece->object_offset, end) >= 0;
-}
-
 static bool make_state(fab_store_t *self, uint32_t f, const fab_layout_t *layout)
 {
     const fab_store_config_t *config = &self->configs[self->files.store[f]];
@@ -334,8 +310,9 @@ static bool make_state(fab_store_t *self, uint32_t f, const fab_layout_t *layout
     return file->targets != NULL;
 }
 
-/* Files that are there before the run, in their order: as if they had been made one after another. */
-static int place_files(fab_store_t *self, fab_worker_t *worker)
+/* Files that are there before the run, in their order: as if they had been made one after another. What is in them comes
+ * with their objects, when a server first hears of one. */
+static int place_files(fab_store_t *self)
 {
     const fab_files_t *files = &self->files;
     for (uint32_t f = 0; f < files->count; f++) {
@@ -352,10 +329,6 @@ static int place_files(fab_store_t *self, fab_worker_t *worker)
             continue;
         fab_server_t *meta = self->servers[s][fab_store_meta_of(self, f)];
         config->layout_ops->place(config, layout, f, meta->allocated++, self->seed, file->targets);
-        placing_t placing = {self, worker, f};
-        config->layout_ops->map(config, layout, file, f, 0, true, 0, files->bytes[f], put_piece, &placing);
-        if (worker->error)
-            return worker->error;
     }
     return FAB_OK;
 }
@@ -407,7 +380,7 @@ int fab_store_new(const fab_store_config_t *configs, uint32_t count, const fab_f
     if (!code)
         code = make_servers(self, worker, has_client);
     if (!code)
-        code = place_files(self, worker);
+        code = place_files(self);
     for (uint32_t h = 0; !code && h < net->host_count; h++)
         if (has_client[h])
             code = fab_client_new(self, worker, h, &self->clients[h]);

@@ -103,6 +103,7 @@ typedef struct fab_rpc {
     struct fab_rpc *pending;   /* the client's list of what has no reply, or is not committed, by server */
     uint8_t kind, store, mode; /* mode: fab_lock_mode_t of LOCK */
     bool replay, committed, refused, evicted;
+    uint8_t stage;           /* the server's: what its timer is for */
     uint16_t flags;          /* of the operation: FAB_IO_* */
     uint32_t client;         /* host */
     uint32_t server, target; /* of the store */
@@ -112,6 +113,7 @@ typedef struct fab_rpc {
     int64_t end;             /* LOCK: last byte granted; GLIMPSE, READ: size of the object */
     fab_lock_t *lock;        /* LOCK: what was granted */
     int64_t transno;         /* WRITE and metadata changes: place in the server's order, for commit and replay */
+    int64_t stable;          /* the server's last transno on stable storage, when it answered */
     uint32_t fragments;      /* of the data, still to come */
     uint32_t shards;         /* still to be answered */
     void *user;              /* the client's */
@@ -123,7 +125,8 @@ typedef struct fab_shard {
     struct fab_shard *next;
     fab_rpc_t *rpc;
     uint32_t from, to, target; /* servers; target of `to` */
-    int64_t offset, bytes;
+    int64_t offset, bytes;     /* offset -1: parity */
+    bool at_target;            /* on its way through `to` */
 } fab_shard_t;
 
 /* ---- operations --------------------------------------------------------------------------------- */

@@ -73,6 +73,8 @@ void test_srd(void);
 void test_voq(void);
 void test_faults(void);
 void test_lock(void);
+void test_store_target(void);
+void test_store_layout(void);
 void test_threads(void);
 
 #endif

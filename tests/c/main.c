@@ -31,6 +31,8 @@ static const struct {
     {"voq", test_voq},
     {"faults", test_faults},
     {"lock", test_lock},
+    {"store_target", test_store_target},
+    {"store_layout", test_store_layout},
     {"threads", test_threads},
 };
 
