@@ -29,6 +29,7 @@ static const struct {
     {"run", test_run},
     {"srd", test_srd},
     {"voq", test_voq},
+    {"extents", test_extents},
     {"faults", test_faults},
     {"lock", test_lock},
     {"store_target", test_store_target},
