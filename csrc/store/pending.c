@@ -5,14 +5,6 @@
 #define WEAK __attribute__((weak))
 #define GONE(worker) ((worker)->error = FAB_E_INTERNAL)
 
-WEAK int64_t fab_extents_add(fab_extents_t *self, fab_pool_t *pool, int64_t begin, int64_t end)
-{
-    (void)self;
-    (void)pool;
-    (void)begin;
-    (void)end;
-    return -1;
-}
 WEAK int fab_client_new(fab_store_t *s, fab_worker_t *w, uint32_t h, fab_client_t **o)
 {
     (void)s;
