@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,9 +62,10 @@ class Rows:
     def waits(self) -> tuple[Ints, Ints]:
         """Return the offsets and values of the lists of what rows wait for, ascending, each once."""
         rows, targets = (np.concatenate(parts) for parts in zip(*self._waits, strict=True))
-        pairs = np.unique(np.stack([rows, targets], axis=1), axis=0)
-        offsets = np.searchsorted(pairs[:, 0], np.arange(len(self.kind) + 1))
-        return offsets, pairs[:, 1]
+        n = len(self.kind)
+        pairs = np.sort(rows * n + targets)
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+        return np.searchsorted(pairs // n, np.arange(n + 1)), pairs % n
 
     def table(self, provenance: Mapping[str, Any]) -> pa.Table:
         """Return the trace's table."""
@@ -106,21 +106,33 @@ def merge(rows: Rows) -> Rows:
     measured times must not be kept.
     """
     offsets, targets = rows.waits()
-    group_of = np.zeros(len(rows.kind), np.int64)
-    numbers: dict[tuple[Any, ...], int] = {}
+    group_of: list[int] = []
+    numbers: dict[tuple[int, ...], int] = {}
     members: list[list[int]] = []
-    again: Counter[tuple[Any, ...]] = Counter()
+    joined: list[set[int]] = []
+    begins, waits = offsets.tolist(), targets.tolist()
+    like = _alike(rows)
     for row, rank in enumerate(rows.ranks.tolist()):
-        after = sorted({int(group_of[t]) for t in targets[offsets[row] : offsets[row + 1]]})
-        key = (rows.kind[row], int(rows.file[row]), int(rows.length[row]), bool(rows.create[row]), *after)
+        key = (like[row], *sorted({group_of[t] for t in waits[begins[row] : begins[row + 1]]}))
+        group = numbers.get(key, -1)
         # A rank that does the same twice at once begins another group.
-        again[rank, key] += 1
-        group = numbers.setdefault((again[rank, key], *key), len(members))
-        if group == len(members):
+        if group < 0 or rank in joined[group]:
+            group = numbers[key] = len(members)
             members.append([])
+            joined.append(set())
         members[group].append(row)
-        group_of[row] = group
+        joined[group].add(rank)
+        group_of.append(group)
     return _merged(rows, members, offsets, targets)
+
+
+def _alike(rows: Rows) -> list[int]:
+    """Number what rows do: kind, file, bytes and whether the file is made."""
+    number = np.zeros(len(rows.kind), np.int64)
+    for values in (rows.kind, rows.file, rows.length, rows.create):
+        different, code = np.unique(values, return_inverse=True)
+        _, number = np.unique(number * len(different) + code, return_inverse=True)
+    return [int(n) for n in number]
 
 
 def _merged(rows: Rows, members: list[list[int]], offsets: Ints, targets: Ints) -> Rows:
@@ -146,15 +158,16 @@ def _merged(rows: Rows, members: list[list[int]], offsets: Ints, targets: Ints) 
 
 def _runs(rows: Rows, group: list[int]) -> list[tuple[list[int], int]]:
     """Cut a group, in the order of its places, where the distance of one place to the next changes."""
-    order = sorted(group, key=lambda row: (int(rows.offset[row]), int(rows.ranks[row])))
+    found = np.array(group, np.int64)
+    found = found[np.lexsort((rows.ranks[found], rows.offset[found]))]
     runs: list[tuple[list[int], int]] = []
-    for row in order:
-        if runs:
-            run, stride = runs[-1]
-            step = int(rows.offset[row] - rows.offset[run[-1]])
-            if len(run) == 1 or step == stride:
-                run.append(row)
-                runs[-1] = (run, step)
-                continue
-        runs.append(([row], 0))
+    end = 0  # the place in the file of the last row of the last run
+    for row, offset in zip(found.tolist(), rows.offset[found].tolist(), strict=True):
+        run, stride = runs[-1] if runs else ([], 0)
+        if len(run) == 1 or (run and offset - end == stride):
+            run.append(row)
+            runs[-1] = (run, offset - end)
+        else:
+            runs.append(([row], 0))
+        end = offset
     return runs
