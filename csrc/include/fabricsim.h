@@ -408,6 +408,11 @@ int fab_run_io(fab_run_t *self, const fab_io_request_t *request, fab_problems_t 
 /* Goes on until the operation has ended, and at most one lookahead further. */
 int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out, int64_t *end_ps_out);
 
+/* The same for the first of several to end; *which_out is its index. At until_ps it gives up, with -1; INT64_MAX: never.
+ * Without tokens that is how time passes. */
+int fab_run_wait_any(fab_run_t *self, const int64_t *tokens, int32_t count, int64_t until_ps, fab_problems_t *problems,
+                     int32_t *which_out, int64_t *start_ps_out, int64_t *end_ps_out);
+
 /* Where the run stands: everything before has happened, and what begins now begins here. */
 int64_t fab_run_frontier_ps(const fab_run_t *self);
 

@@ -86,24 +86,52 @@ int fab_run_io(fab_run_t *self, const fab_io_request_t *r, fab_problems_t *probl
     return worker->error;
 }
 
-int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out, int64_t *end_ps_out)
+/* Of the operations that have ended, the one that ended first; -1: none has. */
+static int32_t first_ended(const fab_run_t *self, const int64_t *tokens, int32_t count, int64_t *start_ps_out,
+                           int64_t *end_ps_out)
 {
-    if (token < 0) {
-        fab_problems_add(problems, "token: found %" PRId64, token);
-        return FAB_E_CONFIG;
+    int32_t which = -1;
+    for (int32_t i = 0; i < count; i++) {
+        int64_t start_ps;
+        const int64_t end_ps = fab_exec_io_end_ps(self->exec, (uint32_t)tokens[i], &start_ps);
+        if (end_ps < 0 || (which >= 0 && end_ps >= *end_ps_out))
+            continue;
+        which = i;
+        *start_ps_out = start_ps;
+        *end_ps_out = end_ps;
     }
+    return which;
+}
+
+int fab_run_wait_any(fab_run_t *self, const int64_t *tokens, int32_t count, int64_t until_ps, fab_problems_t *problems,
+                     int32_t *which_out, int64_t *start_ps_out, int64_t *end_ps_out)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (tokens[i] < 0)
+            fab_problems_add(problems, "token: found %" PRId64, tokens[i]);
+    if (problems->count || refuse(self, problems))
+        return FAB_E_CONFIG;
     const int64_t lookahead_ps = self->model->net.lookahead_ps;
-    int64_t until_ps = self->frontier_ps;
-    while ((*end_ps_out = fab_exec_io_end_ps(self->exec, (uint32_t)token, start_ps_out)) < 0) {
+    int64_t next_ps = self->frontier_ps;
+    while ((*which_out = first_ended(self, tokens, count, start_ps_out, end_ps_out)) < 0) {
+        if (self->frontier_ps >= until_ps)
+            return FAB_OK;
         bool finished = false;
-        const int code = fab_run_step(self, until_ps, problems, &finished);
+        const int code = fab_run_step(self, fab_min_i64(next_ps, until_ps), problems, &finished);
         if (code)
             return code;
-        if (finished && fab_exec_io_end_ps(self->exec, (uint32_t)token, start_ps_out) < 0) {
+        if (finished && until_ps >= FAB_NEVER && first_ended(self, tokens, count, start_ps_out, end_ps_out) < 0) {
             fab_problems_add(problems, "nothing can happen any more, and the operation has not ended");
             return FAB_E_DEADLOCK;
         }
-        until_ps = fab_max_i64(self->frontier_ps, fab_min_i64(self->now_ps, FAB_NEVER - lookahead_ps)) + lookahead_ps;
+        next_ps = fab_max_i64(self->frontier_ps, fab_min_i64(self->now_ps, FAB_NEVER - lookahead_ps)) + lookahead_ps;
+        next_ps = finished ? until_ps : next_ps;
     }
     return FAB_OK;
+}
+
+int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out, int64_t *end_ps_out)
+{
+    int32_t which;
+    return fab_run_wait_any(self, &token, 1, FAB_NEVER, problems, &which, start_ps_out, end_ps_out);
 }

@@ -200,6 +200,8 @@ cdef extern from "fabricsim.h" nogil:
     int fab_run_io(fab_run_t *self, const fab_io_request_t *request, fab_problems_t *problems, int64_t *token_out)
     int fab_run_wait(fab_run_t *self, int64_t token, fab_problems_t *problems, int64_t *start_ps_out,
                      int64_t *end_ps_out)
+    int fab_run_wait_any(fab_run_t *self, const int64_t *tokens, int32_t count, int64_t until_ps,
+                         fab_problems_t *problems, int32_t *which_out, int64_t *start_ps_out, int64_t *end_ps_out)
     int64_t fab_run_frontier_ps(const fab_run_t *self)
 
     ctypedef struct fab_blocked_t:

@@ -513,6 +513,27 @@ cdef class Run:
         check(code, &problems)
         return start, end
 
+    def wait_any(self, tokens, until_ps=None):
+        """Go on until the first of some operations has ended; return (which, start_ps, end_ps), which is its index.
+
+        At ``until_ps`` it gives up, and which is -1; without tokens that is how time passes.
+        """
+        cdef const int64_t[::1] view = _array("tokens", tokens, np.int64)
+        cdef int32_t count = len(view), which = -1
+        cdef int64_t start = -1, end = -1, until = (1 << 63) - 1 if until_ps is None else index(until_ps)
+        cdef c.fab_problems_t problems
+        cdef int code
+        if not count and until_ps is None:
+            raise ConfigError(["tokens: found none, allowed: at least one, or until_ps"])
+        cdef const int64_t *items = NULL
+        if count:
+            items = &view[0]
+        c.fab_problems_clear(&problems)
+        with nogil:
+            code = c.fab_run_wait_any(self.ptr, items, count, until, &problems, &which, &start, &end)
+        check(code, &problems)
+        return which, start, end
+
     @property
     def frontier_ps(self):
         """Where the run stands: everything before has happened, and what ``io`` begins now begins here."""
