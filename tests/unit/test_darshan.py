@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,16 @@ def test_a_damaged_log_is_an_error(examples: Path, tmp_path: Path, keep: int) ->
     assert detect(path).name == "darshan"
     with pytest.raises(InputError, match=r"cut.darshan: is damaged"):
         convert(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wrong_bytes_in_a_log_never_end_the_program(examples: Path, tmp_path: Path, seed: int) -> None:
+    path, draw = tmp_path / "bad.darshan", random.Random(seed)
+    data = bytearray((examples / "ior_hdf5_example.darshan").read_bytes())
+    for _ in range(5):
+        data[draw.randrange(16, len(data))] = draw.randrange(256)
+    path.write_bytes(data)
+    try:
+        assert convert(path).trace.n_rows
+    except InputError as error:
+        assert "bad.darshan" in str(error)
