@@ -14,7 +14,8 @@ import pyarrow as pa
 
 import fabricsim
 from fabricsim import records
-from fabricsim.analysis import breakdown, busiest_links, collectives, critical_path, paused_links
+from fabricsim.analysis import breakdown, busiest_links, checkpoints, collectives, critical_path, paused_links
+from fabricsim.analysis.checkpoint import CHECKPOINT_GENERATOR
 from fabricsim.analysis.critical_path import path_summary
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
 from fabricsim.fabrics.faults import links_of
@@ -441,6 +442,9 @@ def _result(
     if program.files is not None:
         summary["storage"] = storage_summary(program, run, ops, end_ps)
         sources |= storage_tables(program, run, provenance, rpcs=has_rpcs)
+    if program.trace.provenance.get("generator") == CHECKPOINT_GENERATOR:
+        found = checkpoints(ops)
+        summary["checkpoints"] = {"saves": found.summary(), "restore": found.restore}
     if series is not None:
         sources["series"] = series.source()
     return Result(summary=summary, provenance=provenance, sources=sources)

@@ -11,7 +11,10 @@ import pyarrow as pa
 
 from fabricsim.analysis.columns import column
 
-__all__ = ["Checkpoints", "checkpoints"]
+__all__ = ["CHECKPOINT_GENERATOR", "Checkpoints", "checkpoints"]
+
+#: The ``generator`` in the provenance of traces with such labels.
+CHECKPOINT_GENERATOR = "fabricsim.workload.checkpoint"
 
 _LABEL = re.compile(r"(train|checkpoint) (\d+) (.+)|(restore) (.+)")
 #: Parts of a save that are its way to the nearest tier, and that carry its bytes.

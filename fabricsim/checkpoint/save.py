@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fabricsim.analysis.checkpoint import CHECKPOINT_GENERATOR
 from fabricsim.checkpoint.plan import Piece, Plan
 from fabricsim.checkpoint.sizes import OPTIMISERS, PRECISIONS, Checkpoint
 from fabricsim.trace import Trace
@@ -47,7 +48,7 @@ def provenance(plan: Plan, action: str) -> dict[str, object]:
     saved, parallel = plan.saved, plan.saved.parallel
     model = saved.shape.name if isinstance(saved, Checkpoint) else f"mlperf:{saved.name}"
     found: dict[str, object] = {
-        "generator": "fabricsim.workload.checkpoint",
+        "generator": CHECKPOINT_GENERATOR,
         "action": action,
         "model": model,
     }

@@ -49,6 +49,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if (summary.get("flows_summary") or {}).get("count"):
         print_flows(summary["flows_summary"])
     _print_storage(summary.get("storage"), total)
+    _print_checkpoints(summary.get("checkpoints") or {})
     _print_links(summary.get("links") or [])
     _print_paused(summary)
     _print_held_back(summary)
@@ -243,3 +244,27 @@ def _print_links(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
     )
+
+
+def _print_checkpoints(found: dict[str, Any]) -> None:
+    if found.get("saves"):
+        heading("checkpoints (stall of the training, its longest on a rank; writes over all ranks)")
+        table(
+            ["save", "step", "bytes", "stall", "of it waiting", "snapshot", "write", "GB/s", "drain"],
+            [
+                [
+                    row["save"],
+                    row["step"],
+                    format_bytes(row["bytes"]),
+                    *(format_time(row[f"{name}_max_ps"]) for name in ("stall", "wait", "snapshot")),
+                    format_time(row["write_ps"]),
+                    None if row["write_gbs"] is None else f"{row['write_gbs']:.1f}",
+                    format_time(row["drain_ps"]) if row["drain_ps"] else None,
+                ]
+                for row in found["saves"]
+            ],
+            left=0,
+        )
+    if found.get("restore"):
+        heading("restore (the longest of a rank)")
+        pairs((name.removesuffix("_ps"), format_time(value)) for name, value in found["restore"].items())

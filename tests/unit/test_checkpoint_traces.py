@@ -6,6 +6,7 @@ import json
 import pyarrow as pa
 import pytest
 
+import fabricsim
 from fabricsim.analysis import checkpoints
 from fabricsim.checkpoint import (
     LAYOUTS,
@@ -21,7 +22,7 @@ from fabricsim.checkpoint import (
 )
 from fabricsim.cli import main
 from fabricsim.errors import ConfigError
-from fabricsim.trace import make_files, read_trace
+from fabricsim.trace import make_files, read_trace, write_trace
 from fabricsim.units import ms
 from fabricsim.workload import checkpoint
 from fabricsim.workload.shapes import ModelShape, named_shape
@@ -246,6 +247,37 @@ def test_stalls_of_synchronous_saves_are_of_the_whole_save():
     found = checkpoints(ops)
     assert found.table["stall_ps"].to_pylist() == [110, 120]
     assert found.restore == {} and checkpoints(ops.slice(0, 2)).summary() == []
+
+
+def test_a_run_tells_what_its_saves_cost(tmp_path, capsys):
+    """Saves to a peer's memory: the copy stalls, the message only where it holds up the next snapshot."""
+    model = Checkpoint(shape=SMALL, sharding="zero3", parallel=Parallel(dp=16))
+    plan = {"mode": "peer", "drain_every": 0, "steps": 4, "step_ps": ms // 10, "gradient_bytes": 1 << 12}
+    quick = checkpoint(model, **plan)
+    cluster = fabricsim.Cluster.from_toml("demo-64-400g-roce", ["transport.mtu=1024"])
+    result = fabricsim.replay(quick, cluster)
+    saves = result.summary["checkpoints"]["saves"]
+    assert [row["step"] for row in saves] == [0, 1, 2, 3] and result.summary["checkpoints"]["restore"] == {}
+    copy = Plan(saved=model).copy_ps(max(Plan(saved=model).state_bytes.values()))
+    assert all(row["wait_max_ps"] == 0 and row["snapshot_max_ps"] == copy for row in saves)
+    assert all(row["stall_max_ps"] == copy for row in saves)
+    # Steps of no time: each snapshot waits for the message of the one before.
+    hurried = fabricsim.replay(checkpoint(model, **plan | {"step_ps": 0, "gradient_bytes": 0}), cluster)
+    saves = hurried.summary["checkpoints"]["saves"]
+    assert saves[0]["wait_max_ps"] == 0
+    for before, row in itertools.pairwise(saves):
+        assert 0 < row["wait_max_ps"] <= before["write_ps"]
+        assert row["stall_max_ps"] == row["wait_max_ps"] + copy
+    path = tmp_path / "restore.arrow"
+    arguments = ["--model", "gpt2", "--dp", "8", "--ranks-per-node", "4", "-o", str(path)]
+    arguments += ["--action", "restore", "--tier", "peer", "--failed", "1"]
+    assert main(["gen", "checkpoint", *arguments]) == 0
+    assert read_trace(path).kinds["send"] == 1
+    out = tmp_path / "quick.arrow"
+    write_trace(quick, out)
+    capsys.readouterr()
+    assert main(["replay", str(out), "-c", "demo-64-400g-roce", "--no-progress"]) == 0
+    assert "checkpoints (stall of the training" in capsys.readouterr().out
 
 
 def test_the_command_makes_traces_and_tells_sizes(tmp_path, capsys):
