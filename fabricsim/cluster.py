@@ -39,6 +39,7 @@ from fabricsim.fabrics.models import (
     TransportModel,
     parameter_rows,
 )
+from fabricsim.fabrics.power import Power
 from fabricsim.fabrics.scale_up import ScaleUp
 from fabricsim.fabrics.section import Issue, Section, raise_issues, show
 from fabricsim.fabrics.toml import write_toml
@@ -96,6 +97,8 @@ class Cluster(Section):
         What turns operations and bytes of memory into time; None when the trace gives durations.
     faults
         What fails during a run, and how fast routes heal; None when nothing does.
+    power
+        Watts of the parts, from which the energy of a run is reckoned; None to do without.
     storage
         File systems whose servers are hosts of the fabric: tables ``[[storage]]``.
 
@@ -126,6 +129,7 @@ class Cluster(Section):
     collectives: Collectives = Field(default_factory=lambda: Collectives.model_validate({}))
     accelerator: Accelerator | None = None
     faults: Faults | None = None
+    power: Power | None = None
     storage: Annotated[tuple[Storage, ...], BeforeValidator(_one_or_more), Field(strict=False)] = ()
 
     extra_short_names: ClassVar[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
@@ -397,6 +401,7 @@ class Cluster(Section):
             text = f"{a.name}, {format_flops(a.flops_per_s)}, {format_bytes(a.mem_bytes_per_s)}/s"
             rows.append(("accelerator", text))
         rows += self.faults.describe() if self.faults else []
+        rows += self.power.describe() if self.power else []
         for one in self.storage:
             rows += one.describe()
         rows += [("source", source) for source in self.sources]

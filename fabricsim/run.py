@@ -14,7 +14,15 @@ import pyarrow as pa
 
 import fabricsim
 from fabricsim import records
-from fabricsim.analysis import breakdown, busiest_links, checkpoints, collectives, critical_path, paused_links
+from fabricsim.analysis import (
+    breakdown,
+    busiest_links,
+    checkpoints,
+    collectives,
+    critical_path,
+    paused_links,
+    power,
+)
 from fabricsim.analysis.checkpoint import CHECKPOINT_GENERATOR
 from fabricsim.analysis.critical_path import path_summary
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
@@ -447,7 +455,10 @@ def _result(
         summary["checkpoints"] = {"saves": found.summary(), "restore": found.restore}
     if series is not None:
         sources["series"] = series.source()
-    return Result(summary=summary, provenance=provenance, sources=sources)
+    result = Result(summary=summary, provenance=provenance, sources=sources)
+    if program.model.cluster.power is not None:
+        summary["power"] = power(result, program.model.cluster)
+    return result
 
 
 def _given(table: pa.Table) -> Callable[[], pa.Table]:

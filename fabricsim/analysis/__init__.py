@@ -6,6 +6,7 @@ from fabricsim.analysis.collectives import bus_factor, collectives
 from fabricsim.analysis.comparison import Comparison, compare, read_nccl_tests
 from fabricsim.analysis.critical_path import Segment, critical_path
 from fabricsim.analysis.links import busiest_links, paused_links
+from fabricsim.analysis.power import power
 
 __all__ = [
     "Breakdown",
@@ -20,5 +21,6 @@ __all__ = [
     "compare",
     "critical_path",
     "paused_links",
+    "power",
     "read_nccl_tests",
 ]

@@ -53,6 +53,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_links(summary.get("links") or [])
     _print_paused(summary)
     _print_held_back(summary)
+    _print_power(summary.get("power"))
     heading("network")
     names = ("packets", "packet_hops", "drops", "retransmits", "ecn_marks", "cnps", "pfc_pauses")
     pairs((name.replace("_", " "), f"{summary[name]:,}") for name in names if name in summary)
@@ -202,6 +203,26 @@ def _print_storage_notes(storage: dict[str, Any]) -> None:
         ("lost_dirty_bytes", "dirty bytes lost", format_bytes),
     )
     pairs((label, show(storage[name])) for name, label, show in notes if storage[name])
+
+
+def _print_power(found: dict[str, Any] | None) -> None:
+    if not found:
+        return
+    heading("energy")
+    told = [
+        ("in all", f"{_amount(found['energy_j'])}J, on average {_amount(found['average_w'])}W"),
+        (f"by step of {found['steps']}", f"{_amount(found['per_step_j'] or 0)}J"),
+    ]
+    told += [(name.replace("_", " "), f"{_amount(part)}J") for name, part in found["parts_j"].items()]
+    pairs((name, text) for name, text in told if not text.startswith("0 "))
+
+
+def _amount(value: float) -> str:
+    """Write a number with the prefix of its unit."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m")):
+        if value >= factor:
+            return f"{value / factor:.4g} {prefix}"
+    return f"{value:.4g} "
 
 
 def _print_held_back(summary: dict[str, Any]) -> None:

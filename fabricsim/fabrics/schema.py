@@ -16,6 +16,7 @@ from fabricsim.fabrics.parameters import (
     short_names,
     split_unit,
 )
+from fabricsim.fabrics.power import Power
 from fabricsim.fabrics.section import Section
 
 __all__ = ["cluster_schema"]
@@ -44,6 +45,7 @@ def cluster_schema(table: ParameterTable) -> Schema:
         "topology": {"oneOf": [_section(cls, cls.summary, kind) for kind, cls in KINDS.items()]},
         "accelerator": _section(Accelerator, "what turns operations and bytes of memory into time"),
         "faults": _faults(),
+        "power": _section(Power, "watts of the parts, for the energy of a run"),
     }
     properties |= {name: _choices(table, cls) for name, cls in SECTIONS.items()}
     properties["scale_up"] = {
