@@ -15,7 +15,8 @@ const fab_transport_ops_t *const fab_list_transports[] = {
 const fab_cc_ops_t *const fab_list_controllers[] = {&fab_cc_none,  &fab_cc_dcqcn, &fab_cc_hpcc,   &fab_cc_timely,
                                                     &fab_cc_swift, &fab_cc_ib_cc, &fab_cc_srd_cc, NULL};
 
-const fab_layout_ops_t *const fab_list_layouts[] = {&fab_layout_weka, &fab_layout_beegfs, &fab_layout_local, NULL};
+const fab_layout_ops_t *const fab_list_layouts[] = {&fab_layout_lustre, &fab_layout_weka, &fab_layout_beegfs,
+                                                    &fab_layout_local, NULL};
 const fab_target_ops_t *const fab_list_targets[] = {&fab_target_flash, &fab_target_disk, NULL};
 
 #define FAB_LIST_COLL(name) &fab_coll_##name.impl,
@@ -46,6 +47,7 @@ const fab_impl_t *const fab_implementations[] = {
     &fab_cc_swift.impl,
     &fab_cc_ib_cc.impl,
     &fab_cc_srd_cc.impl,
+    &fab_layout_lustre.impl,
     &fab_layout_weka.impl,
     &fab_layout_beegfs.impl,
     &fab_layout_local.impl,

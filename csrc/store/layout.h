@@ -25,11 +25,14 @@ typedef struct {
     fab_layout_component_t components[FAB_LAYOUT_COMPONENTS_MAX];
 } fab_layout_t;
 
-/* A file as it is in a run. targets[] is written by its metadata server when the file is made, and constant then. */
+/* A file as it is in a run: a name, and a content, which is another's after a rename. What is said here of the name is its
+ * metadata server's alone. targets[] is written when the content is first made, and constant then. */
 typedef struct {
     uint32_t object_count;
-    uint32_t *targets; /* [object_count] target of each object; those on metadata servers: target_count + server */
-    bool exists, opened;
+    uint32_t *targets;  /* [object_count] target of each object; those on metadata servers: target_count + server */
+    uint32_t content;   /* of the name: the file whose objects it stands for */
+    bool exists;        /* the name */
+    bool placed, stale; /* the content: it has its targets; all its mirrors but the first are stale */
 } fab_file_t;
 
 /* A piece of a range. */

@@ -82,6 +82,8 @@ void fab_server_answer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc,
     rpc->committed = rpc->transno <= self->committed;
     fab_store_post(self->store, worker, place_of(self, now_ps), rpc->client, FAB_STORE_REPLY, rpc,
                    fab_server_config(self)->values[FAB_STORE_REPLY_BYTES] + extra_bytes, now_ps);
+    if (self->recovering)
+        fab_recover_answered(self, worker, rpc, now_ps);
 }
 
 /* ---- the journal -------------------------------------------------------------------------------- */
@@ -278,20 +280,25 @@ static void go_on(fab_server_t *self, fab_worker_t *worker, uint32_t host, fab_r
 
 /* ---- what a server is told ---------------------------------------------------------------------- */
 
-void fab_server_request(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)
+void fab_server_serve(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
-    fab_server_t *self = server_of(store, rpc->store, rpc->server, rpc->client);
-    rpc->queued_ps = now_ps;
-    if (rpc->kind == FAB_RPC_PING || rpc->kind == FAB_RPC_CONNECT)
-        fab_recover_request(self, worker, rpc, now_ps);
-    else if (self->recovering && fab_recover_holds(self, worker, rpc, now_ps))
-        return;
-    else if (rpc->kind == FAB_RPC_LOCK || rpc->kind == FAB_RPC_GLIMPSE)
+    if (rpc->kind == FAB_RPC_LOCK || rpc->kind == FAB_RPC_GLIMPSE)
         fab_lock_request(self, worker, rpc, now_ps);
     else if (rpc->kind >= FAB_RPC_OPEN)
         fab_meta_request(self, worker, rpc, now_ps);
     else
-        enqueue(self, worker, host, rpc, now_ps);
+        enqueue(self, worker, place_of(self, now_ps), rpc, now_ps);
+}
+
+void fab_server_request(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)
+{
+    (void)host;
+    fab_server_t *self = server_of(store, rpc->store, rpc->server, rpc->client);
+    rpc->queued_ps = now_ps;
+    if (rpc->kind == FAB_RPC_PING || rpc->kind == FAB_RPC_CONNECT)
+        fab_recover_request(self, worker, rpc, now_ps);
+    else if (!self->recovery || !fab_recover_holds(self, worker, rpc, now_ps))
+        fab_server_serve(self, worker, rpc, now_ps);
 }
 
 void fab_server_bulk(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)

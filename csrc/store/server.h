@@ -81,6 +81,8 @@ void fab_server_committed(fab_server_t *self, fab_worker_t *worker, int64_t tran
 /* server.c */
 /* A request has arrived at a host: by its kind to data, lock, metadata or recovery. */
 void fab_server_request(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+/* The same, past what the recovery window holds up. */
+void fab_server_serve(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 void fab_server_bulk(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 void fab_server_bulk_acknowledged(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc,
                                   int64_t now_ps);
@@ -97,20 +99,32 @@ void fab_server_answer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc,
 void fab_server_changed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 
 /* meta.c: requests of FAB_RPC_OPEN … FAB_RPC_READDIR. */
-int fab_meta_new(fab_server_t *server, fab_worker_t *worker);
+int fab_meta_new(fab_server_t *self, fab_worker_t *worker);
+/* Chooses the targets of a content that has none yet. */
+void fab_meta_place(fab_server_t *self, uint32_t file);
+/* It has failed: names are as they were committed. Before fab_server_forget. */
+void fab_meta_forget(fab_server_t *self, fab_worker_t *worker);
 void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 void fab_meta_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 
 /* lock_service.c: FAB_RPC_LOCK, FAB_RPC_GLIMPSE and cancellations. */
 void fab_lock_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 void fab_lock_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
+void fab_lock_forget(fab_server_t *self);
 void fab_lock_cancel(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_lock_t *lock, int64_t now_ps);
 
-/* recovery.c: failures, takeover, FAB_RPC_CONNECT and FAB_RPC_PING, the recovery window. */
-int fab_recover_new(fab_server_t *server, fab_worker_t *worker);
-void fab_recover_timer(fab_store_t *store, fab_worker_t *worker, fab_server_t *server, int64_t now_ps);
+/* recovery.c: failures, takeover, FAB_RPC_CONNECT and FAB_RPC_PING, the recovery window.
+ *
+ * A server that runs always answers PING and CONNECT, with its epoch in rpc->epoch; what else comes with another epoch is
+ * dropped. After a failure a client sends CONNECT, and then, unless the answer says `evicted`: what was answered but not
+ * committed, `replay` set and with its transno; the locks it has, as LOCK with `replay` and the extent they were granted
+ * (the answer's rpc->lock is the new one); and a PING with the new epoch: these were all. Requests without `replay` may be
+ * sent from the CONNECT's answer on: they are kept until the window ends. */
+int fab_recover_new(fab_server_t *self, fab_worker_t *worker);
+void fab_recover_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_server_t *self, int64_t now_ps);
 void fab_recover_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 /* Whether a request has to wait for the end of the recovery window; it is then kept. */
 bool fab_recover_holds(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+void fab_recover_answered(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rpc, int64_t now_ps);
 
 #endif

@@ -218,7 +218,7 @@ void fab_store_timer(fab_store_t *self, fab_worker_t *worker, uint32_t host, uin
         if (server_here(self, host, slot.record, now_ps))
             fab_lock_timer(self, worker, host, slot.record, now_ps);
         break;
-    case FAB_STORE_TIMER_RECOVER: fab_recover_timer(self, worker, slot.record, now_ps); break;
+    case FAB_STORE_TIMER_RECOVER: fab_recover_timer(self, worker, host, slot.record, now_ps); break;
     case FAB_STORE_TIMER_COMMIT: fab_server_commit_timer(self, worker, host, slot.record, now_ps); break;
     default: {
         const fab_store_verb_t verb = slot.what - LOCAL_MESSAGE;
@@ -305,7 +305,9 @@ static bool make_state(fab_store_t *self, uint32_t f, const fab_layout_t *layout
 {
     const fab_store_config_t *config = &self->configs[self->files.store[f]];
     fab_file_t *file = &self->file_state[f];
-    *file = (fab_file_t){.object_count = config->layout_ops->objects(config, layout)};
+    *file = (fab_file_t){.object_count = config->layout_ops->objects(config, layout),
+                         .content = f,
+                         .stale = self->files.bytes[f] < 0};
     file->targets = calloc(file->object_count + (size_t)1, sizeof *file->targets);
     return file->targets != NULL;
 }
@@ -327,8 +329,7 @@ static int place_files(fab_store_t *self)
         file->exists = true;
         if (config->layout_ops->per_client) /* on every node, as large as it is */
             continue;
-        fab_server_t *meta = self->servers[s][fab_store_meta_of(self, f)];
-        config->layout_ops->place(config, layout, f, meta->allocated++, self->seed, file->targets);
+        fab_meta_place(self->servers[s][fab_store_meta_of(self, f)], f);
     }
     return FAB_OK;
 }

@@ -348,6 +348,11 @@ static void connect_storage(const fab_program_t *self, edges_t *edges)
             for (uint32_t j = 0; config->layout_ops->spread && j < config->data_count; j++)
                 if (config->server_host[j] != server)
                     add_edge(edges, server, config->server_host[j], FAB_STORE_LANE, data_class, 0);
+            /* renames between directories of different servers */
+            const uint32_t first = config->meta_count ? config->data_count : 0;
+            for (uint32_t j = first; i >= first && j < servers; j++)
+                if (config->server_host[j] != server)
+                    add_edge(edges, server, config->server_host[j], FAB_STORE_LANE, data_class, 0);
         }
     }
 }

@@ -74,6 +74,7 @@ void test_voq(void);
 void test_extents(void);
 void test_faults(void);
 void test_lock(void);
+void test_lustre(void);
 void test_store_target(void);
 void test_store_layout(void);
 void test_threads(void);

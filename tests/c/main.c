@@ -32,6 +32,7 @@ static const struct {
     {"extents", test_extents},
     {"faults", test_faults},
     {"lock", test_lock},
+    {"lustre", test_lustre},
     {"store_target", test_store_target},
     {"store_layout", test_store_layout},
     {"threads", test_threads},

@@ -50,7 +50,7 @@ typedef struct {
     int64_t got_start, got_end; /* what it is granted, if so */
 } row_t;
 
-static void test_extents(void)
+static void test_granted(void)
 {
     static const struct {
         const char *what;
@@ -444,7 +444,7 @@ static void test_random(void)
 
 void test_lock(void)
 {
-    test_extents();
+    test_granted();
     test_segments();
     test_alignment();
     test_busy();

@@ -1,0 +1,394 @@
+/* Metadata servers: threads that serve a queue, directories that one change at a time holds, names and where their data is,
+ * after Lustre's metadata target (lustre/mdt, lustre/lod, lustre/lmv).
+ *
+ * A name's state is its own server's alone. A name stands for a content, the file whose objects it has; renaming swaps
+ * the contents of two names, so that each content has one name at any time. */
+#include "store/server.h"
+
+enum {
+    STAGE_BEGIN,     /* the part of a change that needs no directory */
+    STAGE_WORK,      /* the rest, or all */
+    STAGE_FORWARDED, /* a rename, on its way to the server of the new name */
+    STAGE_THERE,     /* at work there */
+    STAGE_RETURNED,
+};
+
+/* A name before a change that is not committed. */
+typedef struct undo {
+    struct undo *next;
+    int64_t transno;
+    uint32_t file, content;
+    bool existed;
+} undo_t;
+
+typedef struct fab_meta {
+    int64_t *free_ps; /* [directory_count] from when on each directory, or this server's stripe of it, is free */
+    uint32_t directory_count;
+    undo_t *undo_first, *undo_last; /* in the order of their changes; where servers fail */
+} meta_t;
+
+static const int64_t *values_of(const fab_server_t *self) { return fab_server_config(self)->values; }
+
+static uint32_t host_of(const fab_server_t *self, int64_t now_ps)
+{
+    return fab_store_where(fab_server_config(self), self->number, self->host, now_ps);
+}
+
+/* Every node of a local store has names of its own, which are not told apart: there all that is asked for is there. */
+static fab_file_t *name_of(const fab_server_t *self, uint32_t file)
+{
+    return fab_server_config(self)->layout_ops->per_client ? NULL : &self->store->file_state[file];
+}
+
+static bool is_there(const fab_server_t *self, uint32_t file)
+{
+    const fab_file_t *name = name_of(self, file);
+    return !name || name->exists;
+}
+
+static void set_timer(const fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, uint8_t stage, int64_t now_ps,
+                      int64_t when_ps)
+{
+    rpc->stage = stage;
+    fab_store_set_timer(self->store, worker, host_of(self, now_ps), FAB_STORE_TIMER_META, rpc, when_ps);
+}
+
+/* ---- directories ------------------------------------------------------------------------------------- */
+
+static int64_t *directory_of(const fab_server_t *self, fab_worker_t *worker, uint32_t file)
+{
+    meta_t *meta = self->meta_state;
+    const uint32_t directory = self->store->files.directory[file];
+    if (FAB_UNLIKELY(directory >= meta->directory_count)) {
+        const uint32_t count = self->store->files.directory_count;
+        int64_t *free_ps = fab_store_take(worker, count * sizeof *free_ps);
+        if (!free_ps)
+            return NULL;
+        for (uint32_t d = 0; d < meta->directory_count; d++)
+            free_ps[d] = meta->free_ps[d];
+        if (meta->free_ps)
+            fab_store_give(worker, meta->free_ps, meta->directory_count * sizeof *free_ps);
+        meta->free_ps = free_ps;
+        meta->directory_count = count;
+    }
+    return &meta->free_ps[directory];
+}
+
+/* Waits for a file's directory, and for that of another name here, and holds them; returns until when. */
+static int64_t hold(fab_server_t *self, fab_worker_t *worker, uint32_t file, uint32_t other, int64_t now_ps)
+{
+    const bool two = other != FAB_NONE && self->store->files.directory[other] != self->store->files.directory[file];
+    int64_t *second = two ? directory_of(self, worker, other) : NULL;
+    int64_t *first = directory_of(self, worker, file);
+    if (two) /* the first may have moved it */
+        second = directory_of(self, worker, other);
+    if (!first || (two && !second))
+        return now_ps;
+    int64_t free_ps = fab_max_i64(now_ps, *first);
+    if (two)
+        free_ps = fab_max_i64(free_ps, *second);
+    *first = free_ps + values_of(self)[FAB_STORE_DIRECTORY_PS];
+    if (two)
+        *second = *first;
+    return *first;
+}
+
+/* ---- names ------------------------------------------------------------------------------------------- */
+
+void fab_meta_place(fab_server_t *self, uint32_t file)
+{
+    const fab_store_config_t *config = fab_server_config(self);
+    fab_file_t *content = &self->store->file_state[file];
+    if (content->placed)
+        return;
+    content->placed = true;
+    const fab_layout_t *layout = config->layout_count ? &config->layouts[self->store->files.layout[file]] : NULL;
+    const uint32_t servers = config->meta_count ? config->meta_count : config->data_count;
+    const uint32_t number = config->meta_count ? self->number - config->data_count : self->number;
+    /* servers that make files take turns, as one allocator would */
+    config->layout_ops->place(config, layout, file, self->allocated++ * servers + number, self->store->seed,
+                              content->targets);
+    for (uint32_t o = 0; config->meta_count && o < content->object_count; o++)
+        if (content->targets[o] == config->target_count)
+            content->targets[o] += number;
+}
+
+static void remember(fab_server_t *self, fab_worker_t *worker, uint32_t file, int64_t transno)
+{
+    meta_t *meta = self->meta_state;
+    const fab_file_t *name = name_of(self, file);
+    if (fab_server_config(self)->failure_count == 0 || !name)
+        return;
+    for (undo_t *old; (old = meta->undo_first) && old->transno <= self->committed;) {
+        meta->undo_first = old->next;
+        fab_store_give(worker, old, sizeof *old);
+    }
+    undo_t *undo = fab_store_take(worker, sizeof *undo);
+    if (!undo)
+        return;
+    *undo = (undo_t){NULL, transno, file, name->content, name->exists};
+    if (meta->undo_first)
+        meta->undo_last->next = undo;
+    else
+        meta->undo_first = undo;
+    meta->undo_last = undo;
+}
+
+/* A change of a name. */
+static void change(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rpc, uint32_t file, uint32_t content,
+                   bool exists)
+{
+    fab_file_t *name = name_of(self, file);
+    if (!name)
+        return;
+    remember(self, worker, file, rpc->transno);
+    name->content = content;
+    name->exists = exists;
+}
+
+static void open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    const bool creates = rpc->flags & FAB_IO_CREATE, there = is_there(self, rpc->file);
+    const fab_file_t *name = name_of(self, rpc->file);
+    rpc->refused = there ? creates && rpc->flags & FAB_IO_EXCL && name && !rpc->replay : !creates;
+    if (rpc->refused)
+        return;
+    if (!there || rpc->flags & FAB_IO_TRUNC)
+        fab_server_changed(self, worker, rpc, now_ps);
+    if (!there) {
+        change(self, worker, rpc, rpc->file, name->content, true);
+        fab_meta_place(self, name->content);
+    }
+    rpc->object = name ? name->content : rpc->file;
+}
+
+/* Makes or removes a name. */
+static void turn_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, bool exists, int64_t now_ps)
+{
+    const fab_file_t *name = name_of(self, rpc->file);
+    rpc->refused = name && name->exists == exists;
+    if (rpc->refused)
+        return;
+    fab_server_changed(self, worker, rpc, now_ps);
+    if (name)
+        change(self, worker, rpc, rpc->file, name->content, exists);
+}
+
+/* The new name is this server's own: both change at one moment. */
+static void rename_here(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    const fab_file_t *name = name_of(self, rpc->file);
+    rpc->refused = !is_there(self, rpc->file);
+    if (rpc->refused)
+        return;
+    fab_server_changed(self, worker, rpc, now_ps);
+    if (!name || rpc->file == rpc->object)
+        return;
+    const uint32_t content = name->content, other = name_of(self, rpc->object)->content;
+    change(self, worker, rpc, rpc->object, content, true);
+    change(self, worker, rpc, rpc->file, other, false);
+}
+
+/* ---- renames across servers ----------------------------------------------------------------------------- */
+
+static uint32_t epoch_of(const fab_store_config_t *config, uint32_t server, int64_t now_ps)
+{
+    uint32_t epoch = 0;
+    for (uint32_t i = 0; i < config->failure_count && config->failures[i].when_ps <= now_ps; i++)
+        epoch += config->failures[i].server == server;
+    return epoch;
+}
+
+/* Hands a rename to another server; where that is down it is tried again. */
+static void hand_over(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, uint32_t to, uint8_t stage,
+                      int64_t now_ps)
+{
+    const fab_store_config_t *config = fab_server_config(self);
+    const uint32_t host = fab_store_where(config, to, self->host, now_ps);
+    if (host == FAB_NONE) {
+        set_timer(self, worker, rpc, rpc->stage, now_ps, now_ps + config->values[FAB_STORE_RECONNECT_PS]);
+        return;
+    }
+    rpc->target = self->number;
+    rpc->server = to;
+    rpc->epoch = epoch_of(config, to, now_ps);
+    rpc->stage = stage;
+    fab_store_post(self->store, worker, host_of(self, now_ps), host, FAB_STORE_REQUEST, rpc,
+                   config->values[FAB_STORE_REQUEST_BYTES], now_ps);
+}
+
+static void rename_there(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    fab_file_t *name = name_of(self, rpc->object);
+    const uint32_t content = (uint32_t)rpc->offset;
+    if (content != name->content || !name->exists) { /* not yet: it may be here again after a wait */
+        rpc->offset = name->content;
+        name->content = content;
+        name->exists = true;
+    }
+    hand_over(self, worker, rpc, rpc->target, STAGE_RETURNED, now_ps);
+}
+
+/* ---- threads ----------------------------------------------------------------------------------------------- */
+
+static bool is_change(const fab_server_t *self, const fab_rpc_t *rpc)
+{
+    switch (rpc->kind) {
+    case FAB_RPC_OPEN: return rpc->flags & FAB_IO_CREATE && !is_there(self, rpc->file);
+    case FAB_RPC_UNLINK:
+    case FAB_RPC_MKDIR:
+    case FAB_RPC_RMDIR:
+    case FAB_RPC_RENAME: return true;
+    default: return false;
+    }
+}
+
+static int64_t service_ps(const fab_server_t *self, const fab_rpc_t *rpc, bool changes)
+{
+    const int64_t *values = values_of(self);
+    switch (rpc->kind) {
+    case FAB_RPC_OPEN: return values[changes ? FAB_STORE_CREATE_PS : FAB_STORE_OPEN_PS];
+    case FAB_RPC_CLOSE: return values[FAB_STORE_CLOSE_PS];
+    case FAB_RPC_STAT: return values[FAB_STORE_STAT_PS];
+    case FAB_RPC_MKDIR: return values[FAB_STORE_MKDIR_PS];
+    case FAB_RPC_RENAME: return values[FAB_STORE_RENAME_PS];
+    case FAB_RPC_READDIR: return values[FAB_STORE_READDIR_PS];
+    default: return values[FAB_STORE_UNLINK_PS];
+    }
+}
+
+static void begin(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    rpc->began_ps = now_ps;
+    const bool changes = is_change(self, rpc);
+    const int64_t time_ps = service_ps(self, rpc, changes);
+    const int64_t held_ps = changes ? fab_min_i64(time_ps, values_of(self)[FAB_STORE_DIRECTORY_PS]) : 0;
+    set_timer(self, worker, rpc, changes ? STAGE_BEGIN : STAGE_WORK, now_ps, now_ps + time_ps - held_ps);
+}
+
+static void finish(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    fab_service_t *service = &self->meta;
+    fab_rpc_t *next = service->first;
+    if (next) {
+        service->first = next->next;
+        service->waiting--;
+        begin(self, worker, next, now_ps);
+    } else {
+        service->threads_free++;
+    }
+    fab_server_answer(self, worker, rpc, 0, now_ps);
+}
+
+/* The server of a rename's new name; this one for all else. */
+static uint32_t other_server(const fab_server_t *self, const fab_rpc_t *rpc)
+{
+    return rpc->kind == FAB_RPC_RENAME ? fab_store_meta_of(self->store, rpc->object) : self->number;
+}
+
+static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    const uint32_t other = other_server(self, rpc);
+    switch (rpc->kind) {
+    case FAB_RPC_OPEN: open_name(self, worker, rpc, now_ps); break;
+    case FAB_RPC_STAT: rpc->refused = !is_there(self, rpc->file); break;
+    case FAB_RPC_MKDIR: turn_name(self, worker, rpc, true, now_ps); break;
+    case FAB_RPC_UNLINK:
+    case FAB_RPC_RMDIR: turn_name(self, worker, rpc, false, now_ps); break;
+    case FAB_RPC_RENAME:
+        if (other == self->number) {
+            rename_here(self, worker, rpc, now_ps);
+            break;
+        }
+        rpc->refused = !is_there(self, rpc->file);
+        if (rpc->refused)
+            break;
+        rpc->offset = name_of(self, rpc->file)->content;
+        hand_over(self, worker, rpc, other, STAGE_FORWARDED, now_ps);
+        return;
+    default: break;
+    }
+    finish(self, worker, rpc, now_ps);
+}
+
+/* ---- what a server is told ------------------------------------------------------------------------------- */
+
+int fab_meta_new(fab_server_t *self, fab_worker_t *worker)
+{
+    self->meta_state = fab_store_take(worker, sizeof *self->meta_state);
+    return self->meta_state ? FAB_OK : FAB_E_MEMORY;
+}
+
+void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+{
+    if (rpc->stage == STAGE_FORWARDED) {
+        set_timer(self, worker, rpc, STAGE_THERE, now_ps, hold(self, worker, rpc->object, FAB_NONE, now_ps));
+        return;
+    }
+    if (rpc->stage == STAGE_RETURNED) {
+        fab_server_changed(self, worker, rpc, now_ps);
+        change(self, worker, rpc, rpc->file, (uint32_t)rpc->offset, false);
+        rpc->target = FAB_NONE;
+        rpc->offset = 0;
+        finish(self, worker, rpc, now_ps);
+        return;
+    }
+    fab_service_t *service = &self->meta;
+    if (service->threads_free) {
+        service->threads_free--;
+        begin(self, worker, rpc, now_ps);
+        return;
+    }
+    rpc->next = NULL;
+    if (service->first)
+        service->last->next = rpc;
+    else
+        service->first = rpc;
+    service->last = rpc;
+    if (++service->waiting > service->most_waiting)
+        service->most_waiting = service->waiting;
+}
+
+void fab_meta_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)
+{
+    const bool local = store->configs[rpc->store].layout_ops->per_client;
+    fab_server_t *self = store->servers[rpc->store][local ? host : rpc->server];
+    switch (rpc->stage) {
+    case STAGE_BEGIN: {
+        const uint32_t other = other_server(self, rpc);
+        const bool both = rpc->kind == FAB_RPC_RENAME && other == self->number;
+        set_timer(self, worker, rpc, STAGE_WORK, now_ps,
+                  hold(self, worker, rpc->file, both ? rpc->object : FAB_NONE, now_ps));
+        break;
+    }
+    case STAGE_THERE: rename_there(self, worker, rpc, now_ps); break;
+    default: work(self, worker, rpc, now_ps); break;
+    }
+}
+
+void fab_meta_forget(fab_server_t *self, fab_worker_t *worker)
+{
+    meta_t *meta = self->meta_state;
+    if (!meta)
+        return;
+    self->meta.first = NULL;
+    self->meta.waiting = 0;
+    self->meta.threads_free = (uint32_t)values_of(self)[FAB_STORE_META_THREADS_COUNT];
+    for (uint32_t d = 0; d < meta->directory_count; d++)
+        meta->free_ps[d] = 0;
+    undo_t *last_first = NULL; /* the other way round: what was changed last goes back first */
+    for (undo_t *undo; (undo = meta->undo_first);) {
+        meta->undo_first = undo->next;
+        undo->next = last_first;
+        last_first = undo;
+    }
+    for (undo_t *undo; (undo = last_first);) {
+        last_first = undo->next;
+        if (undo->transno > self->committed) {
+            fab_file_t *name = &self->store->file_state[undo->file];
+            name->content = undo->content;
+            name->exists = undo->existed;
+        }
+        fab_store_give(worker, undo, sizeof *undo);
+    }
+}
