@@ -100,7 +100,10 @@ def compile(cluster: Cluster) -> Model:
     from fabricsim._core import engine
 
     topology = cluster.topology()
-    stores = {"stores": cluster.stores()} if cluster.storage else {}
+    stores: dict[str, Any] = {}
+    if cluster.storage:
+        added = sum(one.n_hosts for one in cluster.storage if one.attach)
+        stores = {"stores": cluster.stores(), "server_count": added}
     core = engine.Model(
         n_hosts=topology.n_hosts,
         n_switches=topology.n_switches,

@@ -13,7 +13,7 @@ import types
 import numpy as np
 import pyarrow as pa
 
-from fabricsim._core.engine import implementations, params, summaries
+from fabricsim._core.engine import RPC_KINDS, implementations, params, summaries
 from fabricsim.errors import DeadlockError
 from fabricsim.trace import KINDS
 
@@ -247,4 +247,5 @@ def as_module():
     module = types.ModuleType("fabricsim._core.engine")
     for value in (Model, Program, Run, implementations, params, summaries):
         setattr(module, value.__name__, value)
+    module.RPC_KINDS = RPC_KINDS
     return module

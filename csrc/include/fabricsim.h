@@ -119,6 +119,7 @@ typedef struct {
     const int64_t *node_latency_ps; /* pipeline latency added to whatever enters the node */
     const int8_t *cable_network;    /* NULL: all 0 */
     int32_t reducer_count;          /* the last hosts: reducing units of switches (NVLS, SHARP), where no rank is */
+    int32_t server_count;           /* hosts before those: servers of storage, on any switch, where no rank is either */
     const fab_store_spec_t *stores; /* file systems */
     int32_t store_count;
 } fab_topology_t;

@@ -32,6 +32,9 @@ static void check(const fab_topology_t *t, fab_problems_t *problems)
                              DELAY_MAX_PS);
     if (t->reducer_count < 0 || t->reducer_count >= t->host_count)
         fab_problems_add(problems, "topology: %d reducers, allowed 0 to %d", t->reducer_count, t->host_count - 1);
+    else if (t->server_count < 0 || t->server_count >= t->host_count - t->reducer_count)
+        fab_problems_add(problems, "topology: %d servers, allowed 0 to %d", t->server_count,
+                         t->host_count - t->reducer_count - 1);
     for (int32_t i = 0; i < t->cable_count; i++) {
         const int32_t a = t->cable_a[i], b = t->cable_b[i];
         if (network_of(t, i) < 0 || network_of(t, i) >= FAB_NETWORKS_MAX)
@@ -317,6 +320,7 @@ int fab_net_compile(const fab_topology_t *t, fab_problems_t *problems, fab_net_t
         if (network_of(t, i) >= (int32_t)net.network_count)
             net.network_count = (uint32_t)network_of(t, i) + 1;
     net.reducer_count = (uint32_t)t->reducer_count;
+    net.first_aside = (uint32_t)(t->host_count - t->reducer_count - t->server_count);
     net.host_count = (uint32_t)t->host_count;
     net.switch_count = (uint32_t)t->switch_count;
     net.link_count = 2 * (uint32_t)t->cable_count;

@@ -36,6 +36,7 @@ typedef struct {
 
 typedef struct {
     uint32_t network_count, reducer_count;
+    uint32_t first_aside; /* hosts from this one on are servers of storage, then reducers: no ranks */
     uint32_t host_count, switch_count, slot_count, link_count, group_count, colour_count;
     fab_node_t *nodes;                     /* [slot_count] */
     fab_group_t *groups;                   /* [group_count], ordered by colour */

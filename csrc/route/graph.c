@@ -43,8 +43,10 @@ static void find_leaves(fab_route_graph_t *self, const uint32_t *local, const ui
     for (uint32_t h = 0; h < net->host_count; h++) {
         const uint32_t in = net->host_link[self->network][h];
         self->leaf_of[h] = FAB_NONE;
-        if (h == net->host_count - net->reducer_count)
+        if (h == net->first_aside)
             self->rank_leaf_count = self->leaf_count;
+        if (h == net->host_count - net->reducer_count)
+            self->talk_leaf_count = self->leaf_count;
         if (in == FAB_NONE || !net->nodes[net->tx_slot[in]].is_switch)
             continue; /* two hosts back to back: nothing to route */
         if (is_dead(net, dead_links, in)) {
@@ -59,8 +61,10 @@ static void find_leaves(fab_route_graph_t *self, const uint32_t *local, const ui
         self->leaf_of[h] = leaf_of_switch[s];
         self->host_port[h] = (uint16_t)fab_net_tx_port(net, in);
     }
-    if (!net->reducer_count)
+    if (net->first_aside == net->host_count)
         self->rank_leaf_count = self->leaf_count;
+    if (!net->reducer_count)
+        self->talk_leaf_count = self->leaf_count;
     if (!cut)
         return;
     self->leaf[self->leaf_count] = FAB_NONE;

@@ -18,9 +18,10 @@ struct fab_route_graph {
     uint16_t *host_port;   /* [host_count] its port there */
     uint32_t *leaf;        /* [leaf_count] switch; the last is FAB_NONE while hosts with a dead cable hang on it */
     uint32_t leaf_count;
-    uint32_t rank_leaf_count; /* leaves of hosts that are not reducers come first */
+    uint32_t rank_leaf_count; /* leaves of hosts that ranks live on come first */
+    uint32_t talk_leaf_count; /* then those of servers, which send to all; then of reducers */
     uint32_t *island;         /* [switch_count] switches that reach each other share it */
-    uint16_t *tier;           /* [switch_count] cables to the nearest switch with hosts that are not reducers */
+    uint16_t *tier;           /* [switch_count] cables to the nearest switch with hosts that ranks live on */
 };
 
 int fab_graph_new(const fab_net_t *net, uint32_t network, const uint8_t *dead_links, fab_route_graph_t *graph_out);

@@ -57,7 +57,7 @@ static void go_on(dependencies_t *g, uint32_t channel, uint32_t port, uint32_t c
  * for nothing. */
 static uint32_t source_count(const fab_route_graph_t *graph, uint32_t leaf)
 {
-    return leaf < graph->rank_leaf_count ? graph->leaf_count : graph->rank_leaf_count;
+    return leaf < graph->talk_leaf_count ? graph->leaf_count : graph->talk_leaf_count;
 }
 
 /* Everything that packets to a host can come by: from one host of each leaf. `choice`: of a torus. `exact`: where the

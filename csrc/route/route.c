@@ -23,7 +23,7 @@ int fab_route_compile(const fab_net_t *net, uint32_t network, const fab_route_co
 {
     fab_route_graph_t graph = {0};
     fab_route_t route = {
-        .first_reducer = net->host_count - net->reducer_count,
+        .first_aside = net->first_aside,
         .class_count = 1,
         .adaptive = config->adaptive,
     };

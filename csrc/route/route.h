@@ -14,9 +14,9 @@
 
 /* What a rule does that is not arithmetic and the hash; bits. */
 enum {
-    FAB_RULE_TABLE = 1,   /* all destinations by table */
-    FAB_RULE_REDUCER = 2, /* arithmetic, but reducers by table */
-    FAB_RULE_BY_DST = 4,  /* the destination chooses among ports, not the hash */
+    FAB_RULE_TABLE = 1,  /* all destinations by table */
+    FAB_RULE_ASIDE = 2,  /* arithmetic, but servers of storage and reducers by table */
+    FAB_RULE_BY_DST = 4, /* the destination chooses among ports, not the hash */
     FAB_RULE_TORUS = 8
 };
 
@@ -44,7 +44,7 @@ typedef struct {
     uint32_t *island;     /* [host_count] hosts that reach each other share it; FAB_NONE: not in this network */
     uint16_t *place;      /* [host_count] from left to right, with FAB_RULE_BY_DST */
     struct fab_torus *torus;
-    uint32_t first_reducer;
+    uint32_t first_aside; /* host */
     uint32_t arithmetic_count;
     int64_t memory_bytes;
     uint32_t class_count; /* 1, or how many data classes (virtual lanes) fab_route_next_class gives */
@@ -138,7 +138,7 @@ FAB_INLINE fab_candidates_t fab_route_candidates(const fab_route_t *self, const 
     const uint32_t below = dst - rule->low;
     if (below < rule->span)
         return (fab_candidates_t){NULL, rule->down_first + (uint32_t)((below * rule->stride_inverse) >> 32), 1};
-    if (!(rule->how & FAB_RULE_TABLE) && (FAB_LIKELY(!rule->how) || dst < self->first_reducer))
+    if (!(rule->how & FAB_RULE_TABLE) && (FAB_LIKELY(!rule->how) || dst < self->first_aside))
         return (fab_candidates_t){NULL, rule->up_first, rule->up_count};
     const uint32_t group = rule->table[self->leaf_of[dst]];
     if (!group)

@@ -60,7 +60,7 @@ static void place_hosts(walk_t *w, uint32_t *first, uint16_t *place)
         first[w->order[i]] = next;
         next += w->hosts[w->order[i]];
     }
-    const uint32_t ranks = g->net->host_count - g->net->reducer_count;
+    const uint32_t ranks = g->net->first_aside;
     for (uint32_t h = 0; h < ranks; h++)
         if (g->leaf_of[h] != FAB_NONE && g->leaf[g->leaf_of[h]] != FAB_NONE)
             place[h] = (uint16_t)first[g->leaf_of[h]]++;
@@ -102,7 +102,7 @@ int fab_spread_by_destination(const fab_route_graph_t *g, fab_route_t *route)
         w.leaf_of_switch[s] = w.seen_by[s] = FAB_NONE;
     for (uint32_t leaf = 0; leaf < g->rank_leaf_count; leaf++)
         w.leaf_of_switch[g->leaf[leaf]] = leaf;
-    for (uint32_t h = 0; h < g->net->host_count - g->net->reducer_count; h++)
+    for (uint32_t h = 0; h < g->net->first_aside; h++)
         if (g->leaf_of[h] != FAB_NONE)
             w.hosts[g->leaf_of[h]]++;
     place_hosts(&w, first, route->place);

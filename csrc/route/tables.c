@@ -88,8 +88,7 @@ static bool as_arithmetic(const fab_route_graph_t *graph, const uint32_t *table,
         if (up_ports[i] != up_ports[0] + i)
             return false;
     uint32_t low = FAB_NONE, end = 0, first_port = 0, stride = 0;
-    const uint32_t hosts = graph->net->host_count - graph->net->reducer_count;
-    for (uint32_t h = 0; h < hosts; h++) {
+    for (uint32_t h = 0; h < graph->net->first_aside; h++) {
         if (graph->leaf_of[h] == FAB_NONE)
             continue;
         const uint32_t group = table[graph->leaf_of[h]];
@@ -150,8 +149,8 @@ int fab_tables_build(const fab_route_graph_t *graph, const uint16_t *distance, c
         if (as_arithmetic(graph, table, pool.items, rule)) {
             rule->salt = salt;
             route->arithmetic_count++;
-            if (graph->net->reducer_count) {
-                rule->how = FAB_RULE_REDUCER;
+            if (graph->net->first_aside < graph->net->host_count) {
+                rule->how = FAB_RULE_ASIDE;
                 rule->table = table;
             }
         } else {

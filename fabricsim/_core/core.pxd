@@ -75,6 +75,7 @@ cdef extern from "fabricsim.h" nogil:
         const int64_t *node_latency_ps
         const int8_t *cable_network
         int32_t reducer_count
+        int32_t server_count
         const fab_store_spec_t *stores
         int32_t store_count
 

@@ -29,6 +29,7 @@ class Model:
         settings: Sequence[tuple[str, str, Mapping[str, int]] | tuple[str, str, Mapping[str, int], int]] = (),
         cable_network: ArrayLike | None = None,
         reducer_count: int = 0,
+        server_count: int = 0,
         stores: Sequence[Mapping[str, ArrayLike]] = (),
     ) -> None: ...
     def info(self) -> dict[str, int]: ...

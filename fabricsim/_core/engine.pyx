@@ -143,6 +143,8 @@ cdef class Model:
         int8 array over cables: 0 the scale-out network, 1 the scale-up network; None: all 0.
     reducer_count
         The last so many hosts are reducing units of switches (NVLS, SHARP), where no rank is.
+    server_count
+        So many hosts before those are servers of storage, on any switch, where no rank is either.
     stores
         File systems: dicts of arrays, each may be left out where it is empty. ``servers`` (host of each data server),
         ``partners`` (who takes over, -1 nobody), ``targets`` (server of each), ``meta`` and ``meta_partners``, ``layouts``
@@ -159,7 +161,7 @@ cdef class Model:
     cdef c.fab_model_t *ptr
 
     def __cinit__(self, *, int n_hosts, int n_switches, cable_a, cable_b, cable_rate_mbps, cable_delay_ps,
-                  node_latency_ps, settings=(), cable_network=None, int reducer_count=0, stores=()):
+                  node_latency_ps, settings=(), cable_network=None, int reducer_count=0, int server_count=0, stores=()):
         cdef const int32_t[::1] a = _array("cable_a", cable_a, np.int32)
         cdef const int32_t[::1] b = _array("cable_b", cable_b, np.int32)
         cdef const int64_t[::1] rate = _array("cable_rate_mbps", cable_rate_mbps, np.int64)
@@ -183,6 +185,7 @@ cdef class Model:
         topology.node_latency_ps = &latency[0]
         topology.cable_network = NULL if cable_network is None else &network[0]
         topology.reducer_count = reducer_count
+        topology.server_count = server_count
         cdef _Stores file_systems = _Stores(stores)
         topology.stores = file_systems.items
         topology.store_count = file_systems.count

@@ -23,12 +23,6 @@ Arrays = Mapping[str, np.ndarray]
 #: The kinds of the trace, in the order in which a summary tells of them.
 _KINDS = ("write", "read", "open", "fsync", "close", "stat", "unlink", "mkdir", "rmdir", "rename", "readdir")
 
-#: The kinds of the core's RPCs, as fab_rpc_kind_t of csrc/store/store.h.
-_RPC_KINDS = (
-    *("read", "write", "sync", "lock", "glimpse", "open", "close", "stat", "unlink", "mkdir", "rmdir"),
-    *("rename", "readdir", "ping", "connect"),
-)
-
 #: What a summary has of the clients: sums, and the greatest.
 _SUMS = (
     "bytes_read",
@@ -129,10 +123,12 @@ def _servers(names: _Names, rows: Arrays, provenance: Mapping[str, Any]) -> pa.T
 
 
 def _rpcs(names: _Names, rows: Arrays, provenance: Mapping[str, Any]) -> pa.Table:
+    from fabricsim._core import engine
+
     columns = dict(rows)
     columns["storage"] = names.stores(rows["store"])
     columns["server"] = names.servers(rows["store"], rows["server"])
-    columns["kind"] = _taken(list(_RPC_KINDS), rows["kind"])
+    columns["kind"] = _taken(list(engine.RPC_KINDS), rows["kind"])
     columns["file"] = names.files(rows["file"])
     for name in rows:
         if name.endswith("_ps"):
