@@ -15,6 +15,7 @@ from fabricsim.errors import ConfigError, Problem, nearest
 from fabricsim.fabrics.section import Issue, Section, raise_issues
 from fabricsim.fabrics.toml import key_lines
 from fabricsim.goodput.corruption import Corruption
+from fabricsim.goodput.measured import filled
 from fabricsim.goodput.rates import MOST_PS, Length, Rate, Time
 from fabricsim.units import parse_time_ps
 
@@ -125,6 +126,8 @@ class Checkpoint(Section):
         To read the last checkpoint from storage, ps.
     memory_restore_ps
         With ``two_tier``: to read it from peers, ps.
+    saves_from, restore_from, memory_restore_from
+        Folders of results of ``fabricsim gen checkpoint``, whose times stand where others are not given.
     """
 
     mode: Literal["none", "sync", "async", "two_tier"] = "sync"
@@ -138,6 +141,9 @@ class Checkpoint(Section):
     slowdown_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     restore_ps: Time = 0
     memory_restore_ps: Time | None = None
+    saves_from: str | None = None
+    restore_from: str | None = None
+    memory_restore_from: str | None = None
 
     extra_short_names: ClassVar[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
         "interval": ("interval_ps", _parse_interval)
@@ -381,10 +387,13 @@ def _of_the_mode(layers: Layers) -> dict[str, Any]:
         stale = {name for name in others - needed}
         stale |= {name.removesuffix("_ps") for name in stale}
         data["checkpoint"] = {k: v for k, v in top.items() if k in given or k not in stale}
+    if isinstance(data.get("checkpoint"), Mapping):
+        data["checkpoint"] = filled(data["checkpoint"])
     return data
 
 
 _PRESETS = Path(__file__).parent
+_FROM = ("saves_from", "restore_from", "memory_restore_from")
 
 
 def preset_names() -> list[str]:
@@ -414,6 +423,9 @@ def _read(source: str | os.PathLike[str]) -> Layer:
         raise ConfigError([Problem(where, f"byte {error.start} is no UTF-8, allowed: a TOML file")]) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError([Problem(where, f"not valid TOML: {error}")]) from None
-    if isinstance(data.get("events"), str):
-        data["events"] = str((path.parent / data["events"]).resolve())
+    # Files and folders that it names count from where it lies.
+    for table, keys in ((data, ("events",)), (data.get("checkpoint"), _FROM)):
+        for key in keys:
+            if isinstance(table, dict) and isinstance(table.get(key), str):
+                table[key] = str((path.parent / table[key]).resolve())
     return Layer(where, {"name": path.stem} | data, key_lines(content))

@@ -232,6 +232,100 @@ def test_work_instead_of_wall():
     assert not one_run(hopeless).finished
 
 
+# ---- a plain simulator, second by second, of a job without corruption, storage outages or shrinking
+
+
+def plain(checkpoint, failures, wall, spares, kinds):
+    """Return the parts in whole seconds; ``failures`` maps a second to the kinds that fail then."""
+    mode, every = checkpoint["mode"], checkpoint["interval"]
+    parts = dict.fromkeys(PARTS, 0)
+    phase, left = "run", every  # what goes on, and for how many seconds more
+    level = done = 0
+    writing = None  # (end, level)
+    pool, repairs, missing = spares, [], 0
+    for now in range(wall + 1):
+        if writing and writing[0] <= now:
+            level, writing = writing[1], None
+        for kind in failures.get(now, ()):
+            parts["lost_work"] += done - level
+            parts["productive"] -= done - level
+            done, writing = level, None
+            detected = now + 30
+            if phase == "detection":
+                detected = max(detected, now + left)
+            phase, left = "detection", detected - now
+            if kinds[kind] == "replace" and missing < 8:
+                missing += 1
+                repairs.append(now + 600)
+        if now == wall:
+            break
+        while True:
+            # What is over makes way for what comes next, which may be over at once.
+            if phase == "detection" and left == 0:
+                phase, left = ("spares", 0) if missing else ("restart", 50)
+            elif phase == "spares":
+                pool += sum(one <= now for one in repairs)
+                repairs = [one for one in repairs if one > now]
+                if pool < missing:
+                    break
+                pool, missing, phase, left = pool - missing, 0, "replacement", 40
+            elif phase == "replacement" and left == 0:
+                phase, left = "restart", 50
+            elif phase == "restart" and left == 0:
+                phase, left = "restore", 20 if level else 0
+            elif phase == "restore" and left == 0:
+                phase, left = "run", every
+            elif phase == "run" and left == 0:
+                phase, left = ("wait", 0) if writing else ("save", checkpoint["stall"])
+            elif phase == "wait" and not writing:
+                phase, left = "save", checkpoint["stall"]
+            elif phase == "save" and left == 0:
+                if mode == "sync":
+                    level = done
+                else:
+                    writing = (now + checkpoint["write"], done)
+                phase, left = "run", every
+            else:
+                break
+        name = {"run": "productive", "wait": "checkpoint_stall", "save": "checkpoint_stall"}.get(phase, phase)
+        parts["waiting_for_spares" if phase == "spares" else name] += 1
+        done += phase == "run"
+        left -= phase not in ("wait", "spares")
+    return {name: value for name, value in parts.items() if value}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(["sync", "async"]),
+    st.integers(20, 400),
+    st.integers(1, 60),
+    st.integers(1, 500),
+    st.lists(st.tuples(st.integers(1, 3999), st.sampled_from(["node", "bug"])), max_size=9),
+    st.integers(0, 2),
+)
+def test_a_plain_simulator_finds_the_same(mode, interval, stall, write, events, spares):
+    kinds = {"node": "replace", "bug": "restart"}
+    found = {}
+    # The components' order, not the list's, decides who is first of two in one second.
+    for at, kind in sorted(set(events), key=lambda one: (one[0], list(kinds).index(one[1]))):
+        found.setdefault(at, []).append(kind)
+    wanted = plain(
+        {"mode": mode, "interval": interval, "stall": stall, "write": write}, found, 4000, spares, kinds
+    )
+    checkpoint = {"mode": mode, "interval": f"{interval}s", "restore": "20s"}
+    if mode == "sync":
+        checkpoint |= {"save": f"{stall}s"}
+    else:
+        checkpoint |= {"snapshot": f"{stall}s", "write": f"{write}s"}
+    config = make(
+        {"wall": "4000s", "spares": spares, "repair": "600s"},
+        checkpoint,
+        [{"name": name, "effect": effect} for name, effect in kinds.items()],
+        event=[{"at": f"{at}s", "component": kind} for at, kind in sorted(set(events))],
+    )
+    assert seconds(one_run(config)) == wanted
+
+
 # ---- what holds for all
 
 
@@ -402,6 +496,38 @@ def test_another_mode_drops_the_times_of_the_one_below():
     config = GoodputConfig.load("llama3-405b", ["checkpoint.mode=sync", "checkpoint.save=60s"])
     assert (config.checkpoint.save_ps, config.checkpoint.write_ps) == (60 * S, None)
     assert config.changed("job.nodes=512").job.gpus == 4096
+
+
+def test_times_of_emulated_runs(tmp_path):
+    def run(name, saves=(), restore=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        found = {"saves": list(saves), "restore": restore or {}}
+        summary = {"end_ps": 1, "digest": "x", "checkpoints": found}
+        (folder / "summary.json").write_text(json.dumps({"summary": summary}))
+        return name
+
+    save = {"stall_max_ps": 7 * S, "wait_max_ps": 2 * S, "write_ps": 40 * S, "drain_ps": 0}
+    run("saves", [save, save | {"stall_max_ps": 8 * S, "drain_ps": 90 * S}])
+    run("restore", restore={"total_ps": 33 * S})
+    path = tmp_path / "job.toml"
+    path.write_text(
+        '[job]\nwall = "1d"\n[checkpoint]\nmode = "async"\ninterval = "10min"\nsaves_from = "saves"\n'
+        'restore_from = "restore"\n'
+    )
+    found = GoodputConfig.load(path).checkpoint
+    assert (found.snapshot_ps, found.write_ps, found.restore_ps) == (5.5 * S, 40 * S, 33 * S)
+    sync = GoodputConfig.load(path, ["checkpoint.mode=sync"])
+    assert sync.checkpoint.save_ps == 5.5 * S and sync.changed("job.nodes=3").checkpoint == sync.checkpoint
+    own = ["checkpoint.mode=two_tier", "checkpoint.memory_restore=3s", "checkpoint.snapshot=1s"]
+    tiers = GoodputConfig.load(path, own).checkpoint
+    assert (tiers.snapshot_ps, tiers.replicate_ps, tiers.write_ps) == (S, 40 * S, 90 * S)
+    with pytest.raises(ConfigError, match="no saves"):
+        GoodputConfig.load(path, [f"checkpoint.saves_from={tmp_path / 'restore'}"])
+    with pytest.raises(ConfigError, match="no restore"):
+        GoodputConfig.load(path, [f"checkpoint.restore_from={tmp_path / 'saves'}"])
+    with pytest.raises(InputError):
+        GoodputConfig.load(path, ["checkpoint.saves_from=nowhere"])
 
 
 @pytest.mark.parametrize("form", ["csv", "toml", "arrow"])
