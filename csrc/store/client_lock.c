@@ -58,6 +58,15 @@ void fab_client_lock_ask(const fab_at_t *at, fab_client_op_t *op, fab_client_obj
     fab_client_send(at, call);
 }
 
+static void cancel(const fab_at_t *at, const fab_client_object_t *object, fab_held_t *lock)
+{
+    const fab_import_t *import = object->channel->import;
+    lock->lock->cancelled = true;
+    fab_store_post(at->store, at->worker, at->client->host, import->at, FAB_STORE_CANCEL, lock->lock,
+                   fab_client_values(at, import->store)[FAB_STORE_REQUEST_BYTES], at->now_ps);
+    fab_store_give(at->worker, lock, sizeof *lock);
+}
+
 void fab_client_lock_answered(const fab_at_t *at, fab_call_t *call)
 {
     fab_client_op_t *op = call->op;
@@ -65,6 +74,9 @@ void fab_client_lock_answered(const fab_at_t *at, fab_call_t *call)
     fab_lock_t *granted = call->rpc->lock;
     if (call->lock) { /* it was held before its server failed */
         call->lock->lock = granted;
+        call->lock->asked = false;
+        if (call->lock->gone)
+            cancel(at, object, call->lock);
         return;
     }
     at->client->stats.lock_wait_ps += at->now_ps - op->since_ps;
@@ -122,11 +134,11 @@ void fab_client_lock_flushed(const fab_at_t *at, fab_client_object_t *object, fa
     while (*place != lock)
         place = &(*place)->next;
     *place = lock->next;
-    lock->lock->cancelled = true;
-    const fab_import_t *import = object->channel->import;
-    fab_store_post(at->store, at->worker, at->client->host, import->at, FAB_STORE_CANCEL, lock->lock,
-                   fab_client_values(at, import->store)[FAB_STORE_REQUEST_BYTES], at->now_ps);
-    fab_store_give(at->worker, lock, sizeof *lock);
+    lock->gone = true;
+    if (!lock->lock)
+        fab_store_give(at->worker, lock, sizeof *lock);
+    else if (!lock->asked) /* else when the server has its record */
+        cancel(at, object, lock);
 }
 
 /* Flushes what is dirty under a lock, before all else, and waits for it. */
@@ -165,6 +177,39 @@ void fab_client_lock_release(const fab_at_t *at, fab_client_object_t *object, fa
 {
     if (--lock->users == 0 && lock->giving)
         give_back(at, object, lock);
+}
+
+void fab_client_lock_again(const fab_at_t *at, fab_client_object_t *object)
+{
+    for (fab_held_t *lock = object->locks; lock; lock = lock->next) {
+        fab_call_t *call = lock->asked ? NULL : fab_client_call(at, FAB_RPC_LOCK, NULL, object->channel->import);
+        if (!call)
+            continue;
+        lock->asked = true;
+        call->lock = lock;
+        call->object = object;
+        call->file = object->file->number;
+        call->object_number = object->number;
+        call->target = object->target;
+        call->mode = lock->mode;
+        call->offset = lock->begin;
+        call->bytes = lock->end == FAB_LOCK_EOF ? 0 : lock->end - lock->begin;
+        at->client->stats.resent++;
+        fab_client_send(at, call);
+    }
+}
+
+void fab_client_lock_lose(const fab_at_t *at, fab_client_object_t *object)
+{
+    for (fab_held_t *lock = object->locks, *next; lock; lock = next) {
+        next = lock->next;
+        const bool waits = lock->giving && lock->users == 0; /* for writes that are about to be lost */
+        lock->lock = NULL;
+        lock->asked = false;
+        lock->giving = true;
+        if (lock->users == 0 && !waits)
+            fab_client_lock_flushed(at, object, lock);
+    }
 }
 
 /* The locks of a group are held until the file is closed. */

@@ -22,6 +22,15 @@ static bool make_store(const fab_at_t *at, uint32_t s)
     return true;
 }
 
+/* Where a server is when a client first turns to it: what it could have been told before. */
+static void meet(const fab_at_t *at, const fab_store_config_t *config, fab_import_t *import)
+{
+    const uint32_t host = fab_store_where(config, import->server, at->client->host, at->now_ps);
+    import->at = host != FAB_NONE ? host : fab_store_host(config, import->server, at->client->host);
+    for (uint32_t i = 0; i < config->failure_count; i++)
+        import->epoch += config->failures[i].server == import->server && config->failures[i].when_ps <= at->now_ps;
+}
+
 fab_import_t *fab_client_import(const fab_at_t *at, uint32_t store, uint32_t server)
 {
     fab_client_store_t *self = &at->client->stores[store];
@@ -33,7 +42,8 @@ fab_import_t *fab_client_import(const fab_at_t *at, uint32_t store, uint32_t ser
     import->record = FAB_RECORD_IMPORT;
     import->store = (uint8_t)store;
     import->server = server;
-    import->at = fab_store_host(self->config, server, at->client->host);
+    import->due_ps = FAB_NEVER;
+    meet(at, self->config, import);
     self->imports[server] = import;
     return import;
 }
@@ -212,7 +222,7 @@ static void of_object(fab_call_t *call, fab_client_object_t *object)
     call->target = object->target;
 }
 
-static void link_call(fab_import_t *import, fab_call_t *call)
+void fab_client_link_call(fab_import_t *import, fab_call_t *call)
 {
     call->next = NULL;
     call->previous = import->last;
@@ -223,7 +233,7 @@ static void link_call(fab_import_t *import, fab_call_t *call)
     import->last = call;
 }
 
-static void unlink_call(fab_import_t *import, fab_call_t *call)
+void fab_client_unlink_call(fab_import_t *import, fab_call_t *call)
 {
     if (call->previous)
         call->previous->next = call->next;
@@ -233,6 +243,19 @@ static void unlink_call(fab_import_t *import, fab_call_t *call)
         call->next->previous = call->previous;
     else
         import->last = call->previous;
+}
+
+/* Puts a copy of a call in its place. */
+void fab_client_replace_call(fab_import_t *import, fab_call_t *call)
+{
+    if (call->previous)
+        call->previous->next = call;
+    else
+        import->first = call;
+    if (call->next)
+        call->next->previous = call;
+    else
+        import->last = call;
 }
 
 /* Passes bytes through the client's bus; returns when they are through. */
@@ -276,18 +299,18 @@ void fab_client_transmit(const fab_at_t *at, fab_call_t *call)
     rpc->target = call->target;
     rpc->file = call->file;
     rpc->object = call->object_number;
-    rpc->epoch = import->epoch;
+    rpc->epoch = call->epoch = import->epoch;
     rpc->offset = call->offset;
     rpc->bytes = call->bytes;
     rpc->transno = call->transno;
-    rpc->replay = call->transno != 0 || call->lock;
+    rpc->replay = call->replay || call->lock;
     rpc->user = call;
     rpc->sent_ps = at->now_ps;
     rpc->queued_ps = rpc->began_ps = rpc->target_ps = rpc->served_ps = rpc->done_ps = -1;
     call->rpc = rpc;
     if (at->client->stores[import->store].fails)
         fab_client_watch(at, import);
-    if (carries_data(at, call)) {
+    if (carries_data(at, call) || call->kind == FAB_RPC_PING) { /* a ping comes after all that was sent before it */
         const int64_t when_ps = pass_bus(at, import->store, call->bytes);
         if (when_ps > at->now_ps) {
             call->stage = FAB_CALL_REQUEST;
@@ -300,7 +323,7 @@ void fab_client_transmit(const fab_at_t *at, fab_call_t *call)
 
 void fab_client_send(const fab_at_t *at, fab_call_t *call)
 {
-    link_call(call->import, call);
+    fab_client_link_call(call->import, call);
     at->client->stats.rpcs++;
     fab_client_transmit(at, call);
 }
@@ -450,7 +473,7 @@ static void finish(const fab_at_t *at, fab_call_t *call)
     fab_import_t *import = call->import;
     fab_rpc_t *rpc = call->rpc;
     rpc->done_ps = at->now_ps;
-    unlink_call(import, call);
+    fab_client_unlink_call(import, call);
     import->heard_ps = at->now_ps;
     if (call->channel) {
         call->channel->in_flight--;
@@ -458,7 +481,8 @@ static void finish(const fab_at_t *at, fab_call_t *call)
     }
     fab_client_stable(at, import, rpc->stable);
     at->client->stats.refused += rpc->refused;
-    switch (call->kind) {
+    switch (call->replay ? FAB_RPC_KINDS : (fab_rpc_kind_t)call->kind) {
+    case FAB_RPC_KINDS: break;
     case FAB_RPC_READ: read_part_answered(at, call); break;
     case FAB_RPC_WRITE: fab_client_wrote(at, call); break;
     case FAB_RPC_LOCK: fab_client_lock_answered(at, call); break;

@@ -24,6 +24,8 @@ typedef struct fab_held {
     fab_lock_t *lock;
     uint8_t mode; /* fab_lock_mode_t */
     bool giving;  /* not for new users: it is given back after those it has */
+    bool asked;   /* for again, since its server has failed */
+    bool gone;    /* out of its object's list; its server has no record of it, or will have one soon */
     uint32_t users;
     int64_t begin, end; /* end excluded */
 } fab_held_t;
@@ -52,9 +54,10 @@ typedef struct fab_call {
     uint8_t record; /* FAB_RECORD_CALL */
     uint8_t kind;   /* fab_rpc_kind_t */
     uint8_t stage, mode;
+    bool replay; /* answered before its server failed */
     uint16_t flags;
-    uint32_t file, object_number, target;
-    struct fab_call *next, *previous; /* of its import, in the order of sending or of transno */
+    uint32_t file, object_number, target, epoch; /* epoch: of the server when it was sent */
+    struct fab_call *next, *previous;            /* of its import, in the order of sending or of transno */
     fab_rpc_t *rpc;
     fab_client_op_t *op;
     fab_part_t *part;
@@ -183,7 +186,6 @@ typedef enum {
 struct fab_import {
     uint8_t record; /* FAB_RECORD_IMPORT */
     uint8_t store, state;
-    bool armed;
     uint32_t server, epoch;
     uint32_t at;                  /* the host where it was last heard of */
     fab_call_t *first, *last;     /* without a reply, in the order of sending */
@@ -272,6 +274,9 @@ fab_call_t *fab_client_call(const fab_at_t *at, uint8_t kind, fab_client_op_t *o
 void fab_client_send(const fab_at_t *at, fab_call_t *call);
 void fab_client_transmit(const fab_at_t *at, fab_call_t *call);
 void fab_client_call_timer(const fab_at_t *at, fab_call_t *call);
+void fab_client_link_call(fab_import_t *import, fab_call_t *call);
+void fab_client_unlink_call(fab_import_t *import, fab_call_t *call);
+void fab_client_replace_call(fab_import_t *import, fab_call_t *call);
 void fab_client_forget_call(const fab_at_t *at, fab_call_t *call);
 /* Sends what has been queued in this event. */
 void fab_client_unplug(const fab_at_t *at);
@@ -287,6 +292,9 @@ void fab_client_lock_ask(const fab_at_t *at, fab_client_op_t *op, fab_client_obj
 void fab_client_lock_answered(const fab_at_t *at, fab_call_t *call);
 void fab_client_lock_release(const fab_at_t *at, fab_client_object_t *object, fab_held_t *lock);
 void fab_client_lock_flushed(const fab_at_t *at, fab_client_object_t *object, fab_held_t *lock);
+/* Its server has failed: asks for the locks on an object once more; or has given the client up: they are gone. */
+void fab_client_lock_again(const fab_at_t *at, fab_client_object_t *object);
+void fab_client_lock_lose(const fab_at_t *at, fab_client_object_t *object);
 void fab_client_give_back_groups(const fab_at_t *at, fab_client_file_t *file);
 
 /* cache.c: writes */
