@@ -24,6 +24,18 @@ def create(*ranks: int, **more: Any) -> dict[str, Any]:
     return io("open", *ranks, flags="create", **more)
 
 
+def wait(rank: int, duration_ps: int) -> dict[str, Any]:
+    return {"kind": "compute", "ranks": [rank], "duration_ps": duration_ps, "stream": 0}
+
+
+def then(first: int, second: int) -> list[dict[str, Any]]:
+    """Return the rows by which one rank goes on only when another has come so far."""
+    return [
+        {"kind": "send", "ranks": [first], "peer": [second], "bytes": 8, "stream": 0},
+        {"kind": "recv", "ranks": [second], "peer": [first], "bytes": 8, "stream": 0},
+    ]
+
+
 @dataclass
 class Storage:
     """Clients are hosts 0 …, then the data servers, then the metadata servers; a star of one rate."""
@@ -55,6 +67,7 @@ class Storage:
             store.clear()
         if self.partners:
             store["partners"] = np.array(self.partners, np.int32)
+            store["meta_partners"] = np.full(self.metas, -1, np.int32)
         for name, width in (("layouts", 8), ("slow", 3), ("failures", 3)):
             if rows := getattr(self, name):
                 store[name] = np.array(rows, np.int64).reshape(-1, width)
