@@ -19,10 +19,12 @@ _EXPORTS = {
     "DeadlockError": "errors",
     "EngineError": "errors",
     "FabricsimError": "errors",
+    "FileSystem": "fs.filesystem",
     "InputError": "errors",
     "Model": "program",
     "Progress": "run",
     "Result": "result",
+    "Session": "fs.session",
     "Trace": "trace",
     "compare": "analysis",
     "compile": "program",
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from fabricsim.errors import EngineError as EngineError
     from fabricsim.errors import FabricsimError as FabricsimError
     from fabricsim.errors import InputError as InputError
+    from fabricsim.fs.filesystem import FileSystem as FileSystem
+    from fabricsim.fs.session import Session as Session
     from fabricsim.program import Model as Model
     from fabricsim.program import compile as compile
     from fabricsim.result import Result as Result

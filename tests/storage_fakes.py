@@ -1,5 +1,7 @@
 """Stand-ins for the core's storage: operations of a trace that take fixed times."""
 
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 
@@ -44,3 +46,53 @@ def extents_of(trace, kind):
             begin = row["offset"] + place * (row["stride"] or 0)
             found.setdefault(path, []).append((begin, begin + row["bytes"]))
     return {path: sorted(extents) for path, extents in found.items()}
+
+
+class FakeEmulator:
+    """File systems without a network: each kind of operation takes its time, bytes go at a rate a rank."""
+
+    LATENCY_PS: ClassVar = {
+        "open": 50_000_000,
+        "mkdir": 80_000_000,
+        "rename": 90_000_000,
+        "fsync": 500_000_000,
+    }
+
+    def __init__(self, n_ranks=4, mounts=("/",)):
+        self.n_ranks, self.mounts = n_ranks, mounts
+        self.now_ps = 0
+        self.calls = []
+        self.directories, self.names = {}, []
+        self.ends = []
+
+    def start(self, there):
+        self.names = [*self.mounts, *(path for path, _ in there)]
+        return {path: number for number, path in enumerate(self.names)}
+
+    def add_directory(self, path):
+        return self.directories.setdefault(path, len(self.directories))
+
+    def add_name(self, path, directory):
+        assert directory in self.directories.values()
+        self.names.append(path)
+        return len(self.names) - 1
+
+    def begin(self, rank, kind, name, *, offset=0, size=0, flags=0, new_name=-1):
+        assert 0 <= name < len(self.names) and new_name < len(self.names)
+        self.calls.append((rank, kind, self.names[name], offset, size, flags))
+        took = self.LATENCY_PS.get(kind, 10_000_000) + size * 100
+        self.ends.append((self.now_ps, self.now_ps + took))
+        return len(self.ends) - 1
+
+    def wait_any(self, tokens, until_ps=None):
+        ends = [self.ends[token][1] for token in tokens]
+        first = min(ends, default=None)
+        if first is None or (until_ps is not None and until_ps < first):
+            self.now_ps = max(self.now_ps, until_ps)
+            return -1, -1, -1
+        self.now_ps = max(self.now_ps, first)
+        which = ends.index(first)
+        return which, *self.ends[tokens[which]]
+
+    def tables(self):
+        return {"clients": {"host": np.arange(self.n_ranks), "calls": np.zeros(self.n_ranks, np.int64)}}
