@@ -95,4 +95,4 @@ class FakeEmulator:
         return which, *self.ends[tokens[which]]
 
     def tables(self):
-        return {"clients": {"host": np.arange(self.n_ranks), "calls": np.zeros(self.n_ranks, np.int64)}}
+        return {"clients": {"rank": np.arange(self.n_ranks), "calls": np.zeros(self.n_ranks, np.int64)}}

@@ -179,10 +179,8 @@ class Session:
         """Return what a rank has done: calls, bytes, time in calls; and what the core tells of its client."""
         found = self._stats[rank].to_dict()
         clients = self.emulator.tables().get("clients", {})
-        hosts = clients.get("host", clients.get("rank"))
-        if hosts is not None:
-            for at in np.flatnonzero(np.asarray(hosts) == rank):
-                found["client"] = {name: int(column[at]) for name, column in clients.items()}
+        for at in np.flatnonzero(np.asarray(clients.get("rank", ())) == rank):
+            found["client"] = {name: int(column[at]) for name, column in clients.items() if name != "rank"}
         return found
 
     # ---- for the file systems
