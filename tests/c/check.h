@@ -77,6 +77,7 @@ void test_lock(void);
 void test_lustre(void);
 void test_store_target(void);
 void test_store_layout(void);
+void test_store_state(void);
 void test_threads(void);
 
 #endif

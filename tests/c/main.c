@@ -35,6 +35,7 @@ static const struct {
     {"lustre", test_lustre},
     {"store_target", test_store_target},
     {"store_layout", test_store_layout},
+    {"store_state", test_store_state},
     {"threads", test_threads},
 };
 
