@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, and print goodput, its breakdown and what formulas say."""
-    from fabricsim.goodput import event_log, simulate, sweep
+    from fabricsim.goodput import event_log, simulate, sweep, without_corruption
 
     if arguments.seeds < 1:
         raise ConfigError([f"--seeds: found {arguments.seeds}, allowed: at least 1"])
@@ -88,10 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
             _print_sweep(studies, best)
         return 0
     study = simulate(config, seeds=seeds)
+    clean = without_corruption(study) if config.corruption is not None else None
     if arguments.json:
-        emit_json(study.to_json())
+        other = {} if clean is None else {"goodput_without_corruption": clean.goodput.to_json()}
+        emit_json(study.to_json() | other)
     else:
-        print_study(study)
+        print_study(study, clean)
     return 0
 
 
@@ -125,8 +127,8 @@ def _share(mean: float, half: float | None) -> list[str | None]:
     return [f"{100 * mean:.3f} %", None if half is None else f"± {100 * half:.3f}"]
 
 
-def print_study(study: Study) -> None:
-    """Print what a study found."""
+def print_study(study: Study, clean: Study | None = None) -> None:
+    """Print what a study found; ``clean`` is the same one without corruption."""
     config, goodput, mtti = study.config, study.goodput, study.mtti_hours
     runs = len(study.seeds)
     line(
@@ -161,6 +163,9 @@ def print_study(study: Study) -> None:
                 ("time that checks add", f"{100 * (found['overhead'] or 0):.3f} %"),
             ]
         )
+    if clean is not None:
+        cost = 100 * (clean.goodput.mean - goodput.mean)
+        pairs([("goodput that it costs, checks included", f"{cost:.3f} points")])
     predicted = study.predicted()
     if predicted is not None:
         heading("by formulas, for the same interval")

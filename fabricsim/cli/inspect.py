@@ -94,7 +94,7 @@ def describe(path: Path) -> dict[str, Any]:
     if head == _MAGIC:
         return _arrow(path)
     if path.suffix == ".toml":
-        return _cluster(str(path))
+        return _goodput(path) or _cluster(str(path))
     if path.name == "summary.json":
         return _result(path.parent)
     tries: list[Callable[[Path], dict[str, Any]]] = [_convertible, _topology]
@@ -118,17 +118,19 @@ def _preset(name: str) -> dict[str, Any] | None:
 
 
 def _arrow(path: Path) -> dict[str, Any]:
+    from fabricsim.records import SCHEMAS, read_table
     from fabricsim.trace import Trace, read_arrow
 
     table = read_arrow(path)
     metadata = table.schema.metadata or {}
     name = metadata.get(b"fabricsim.schema", b"").decode(errors="replace")
-    if name in ("ops", "flows", "links", "series"):
-        from fabricsim.records import read_table
+    if name in SCHEMAS or name == "goodput_events":
         from fabricsim.trace.schema import provenance_of
 
-        table = read_table(path, name)
-        found = {"what": f"table {name!r} of a result", "rows": table.num_rows, "columns": table.column_names}
+        what = "events of a run of goodput"
+        if name in SCHEMAS:
+            table, what = read_table(path, name), f"table {name!r} of a result"
+        found = {"what": what, "rows": table.num_rows, "columns": table.column_names}
         return found | {"provenance": provenance_of(metadata)}
     if name == "" and not {"kind", "ranks"} <= set(table.column_names):
         return _convertible(path)
@@ -185,6 +187,31 @@ def _cluster(name: str) -> dict[str, Any]:
     for key, value in cluster.describe():
         found[key] = f"{found[key]}; {value}" if key in found else value
     return found
+
+
+def _goodput(path: Path) -> dict[str, Any] | None:
+    """Return what a study of goodput is, None for another TOML file."""
+    import tomllib
+
+    try:
+        if "job" not in tomllib.loads(path.read_text(encoding="utf-8")):
+            return None
+    except ValueError:
+        return None
+    from fabricsim.goodput import GoodputConfig
+
+    config = GoodputConfig.load(path)
+    hours = config.mtti_hours()
+    return {
+        "what": "study of goodput",
+        "name": config.name,
+        "nodes": config.job.nodes,
+        "gpus": config.job.gpus,
+        "checkpoints": config.checkpoint.mode,
+        "components": len(config.component),
+        "hours_to_an_interruption": None if hours is None else round(hours, 3),
+        "sources": list(config.sources),
+    }
 
 
 def _nccl_tests(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ True
 from fabricsim.goodput.config import Checkpoint, Component, GoodputConfig, Job
 from fabricsim.goodput.corruption import Corruption, CorruptionSource, Detector
 from fabricsim.goodput.replay import PARTS, Run
-from fabricsim.goodput.study import Estimate, Study, event_log, simulate, sweep
+from fabricsim.goodput.study import Estimate, Study, event_log, simulate, sweep, without_corruption
 from fabricsim.goodput.theory import (
     daly_efficiency,
     daly_interval,
@@ -37,5 +37,6 @@ __all__ = [
     "simulate",
     "sweep",
     "waste",
+    "without_corruption",
     "young_interval",
 ]

@@ -17,7 +17,7 @@ from fabricsim.goodput.replay import PARTS, Plan, Run, replay
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Estimate", "Study", "event_log", "plan_of", "simulate", "sweep"]
+__all__ = ["Estimate", "Study", "event_log", "plan_of", "simulate", "sweep", "without_corruption"]
 
 # Student's t, two-sided 95 %, by degrees of freedom from 1; beyond them about 1.96 + 2.4 / degrees.
 _T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145]
@@ -234,6 +234,15 @@ def simulate(
         for seed in chosen
     ]
     return Study(config, plan.interval_ps, chosen, tuple(runs))
+
+
+def without_corruption(study: Study) -> Study:
+    """Replay the same seeds without corruption and the cost of its detectors: the difference is its price.
+
+    The interval is that of the study.
+    """
+    config = study.config.model_copy(update={"corruption": None})
+    return simulate(config, seeds=study.seeds, interval_ps=study.interval_ps)
 
 
 def sweep(

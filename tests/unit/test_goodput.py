@@ -19,6 +19,7 @@ from fabricsim.goodput import (
     first_order_efficiency,
     simulate,
     sweep,
+    without_corruption,
     young_interval,
 )
 from fabricsim.goodput.draws import Stream, exp, ln, weibull_scale
@@ -446,6 +447,8 @@ def test_detectors_are_worth_their_coverage():
         > study({"method": "norm_watch", "coverage": "100%", "latency": "0s"}).breakdown()["lost_work"].mean
     )
     assert watched.goodput.mean < blind.goodput.mean
+    assert without_corruption(watched).goodput == without_corruption(blind).goodput
+    assert without_corruption(watched).goodput.mean > watched.goodput.mean
 
 
 def test_a_bad_checkpoint_is_noticed_when_it_is_read():
@@ -582,7 +585,9 @@ def test_the_command(capsys, tmp_path):
     log = tmp_path / "log.arrow"
     assert main(["goodput", "--mtti", "3h", "--save", "1min", "--wall", "5d", "--log", str(log)]) == 0
     out = capsys.readouterr().out
-    assert "goodput" in out and "Daly" in out and log.stat().st_size
+    assert "goodput" in out and "Daly" in out
+    assert main(["inspect", str(log)]) == 0
+    assert "events of a run" in capsys.readouterr().out
     assert main(["goodput", "--mtti", "3h", "--save", "1min", "--sweep", "10min,20min", "--seeds", "2"]) == 0
     assert "best" in capsys.readouterr().out
     for bad in (["--mtti", "3h"], [], ["llama3-405b", "--mtti", "1h"], ["llama3-405b", "--seeds", "0"]):
@@ -594,4 +599,6 @@ def test_the_example_reads_and_runs(capsys):
     path = Path(__file__).parents[2] / "examples" / "goodput_shared_cluster.toml"
     assert main(["goodput", str(path), "--seeds", "2"]) == 0
     out = capsys.readouterr().out
-    assert "silent corruption" in out and "stalled" in out
+    assert "silent corruption" in out and "stalled" in out and "points" in out
+    assert main(["inspect", str(path)]) == 0
+    assert "study of goodput" in capsys.readouterr().out
