@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import runpy
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -278,6 +280,70 @@ def test_a_run_tells_what_its_saves_cost(tmp_path, capsys):
     capsys.readouterr()
     assert main(["replay", str(out), "-c", "demo-64-400g-roce", "--no-progress"]) == 0
     assert "checkpoints (stall of the training" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """Sixteen ranks, a Lustre file system and storage of each node."""
+    return fabricsim.Cluster.from_dict(
+        {
+            "name": "stored",
+            "topology": {"kind": "star", "hosts": 16, "rate": "100Gbps", "latency": "500ns"},
+            "storage": [
+                {"name": "shared", "mount": "/ckpt", "model": "lustre", "servers": 4, "attach": "*",
+                 "rate": "100Gbps", "latency": "500ns", "stripe_count": -1, "stripe_size": "64KiB"},
+                {"name": "near", "mount": "/local", "model": "local"},
+            ],
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_saves_run_on_a_file_system(stored, mode, layout):
+    model = Checkpoint(shape=SMALL, sharding="zero1", parallel=Parallel(tp=2, dp=8, ep=2))
+    plan = {"mode": mode, "layout": layout, "ranks_per_node": 4, "transfer_bytes": 1 << 18}
+    result = fabricsim.replay(checkpoint(model, **plan, steps=3, step_ps=ms, gradient_bytes=1 << 12), stored)
+    # Three saves, each with its marker; node-local storage has them all once more.
+    wanted = 3 * (model.total_bytes * (2 if mode == "local" else 1) + 16)
+    assert result.summary["storage"]["bytes_written"] == wanted
+    saves = result.summary["checkpoints"]["saves"]
+    assert [row["bytes"] for row in saves] == [model.total_bytes] * 3
+    for row in saves:
+        behind = row["stall_max_ps"] - row["wait_max_ps"] - row["snapshot_max_ps"]
+        assert behind >= row["write_ps"] if mode == "sync" else behind <= 0
+        assert (row["drain_ps"] > 0) == (mode in ("local", "peer"))
+    if mode != "sync":
+        assert saves[0]["wait_max_ps"] == 0
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_restores_run_on_a_file_system(stored, tier):
+    model = Checkpoint(shape=SMALL, sharding="zero3", parallel=Parallel(dp=16))
+    failed = [] if tier == "store" else [2]
+    restored = checkpoint(model, action="restore", tier=tier, failed=failed, ranks_per_node=4, restart_ps=ms)
+    result = fabricsim.replay(restored, stored)
+    read = 0 if tier == "peer" else model.total_bytes
+    assert result.summary["storage"]["bytes_read"] == read + 16 * 16
+    parts = result.summary["checkpoints"]["restore"]
+    assert parts["restart_ps"] == ms and parts["copy_ps"] > 0
+    assert ("recv_ps" in parts) == (tier == "peer") and ("read_ps" in parts) == (tier != "peer")
+    assert parts["total_ps"] == result.summary["end_ps"]
+
+
+def test_the_parts_of_the_example_add_up(capsys):
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "async_checkpoint.py"))
+    found = example["found"]
+    assert len(capsys.readouterr().out.splitlines()) == 10
+    for step_ps, label in found:
+        quiet, costs = found[step_ps, "no save"], found[step_ps, label]
+        slower = costs["all-reduce"] - quiet["all-reduce"]
+        parts = quiet["training"] + costs["snapshot"] + costs["wait"] + costs["write"] + slower
+        assert costs["training"] == pytest.approx(parts, rel=1e-3)
+        assert (costs["write"] > 0) == (label == "in line")
+        # With quick steps, a save waits for the one before, and shares links with the all-reduces.
+        crowded = label == "behind" and step_ps == 20 * ms
+        assert (costs["wait"] > 0) == crowded and (slower > 0.5 * quiet["all-reduce"]) == crowded
 
 
 def test_the_command_makes_traces_and_tells_sizes(tmp_path, capsys):
