@@ -54,6 +54,8 @@ class Storage:
     slow: Sequence[Sequence[int]] = ()
     failures: Sequence[Sequence[int]] = ()
     partners: Sequence[int] = ()
+    meta_partners: Sequence[int] = ()
+    settings: Sequence[Any] = ()
 
     def model(self, **options: Any) -> engine.Model:
         servers = np.arange(self.clients, self.clients + self.servers, dtype=np.int32)
@@ -65,9 +67,9 @@ class Storage:
         }
         if self.impl == "local":
             store.clear()
-        if self.partners:
-            store["partners"] = np.array(self.partners, np.int32)
-            store["meta_partners"] = np.full(self.metas, -1, np.int32)
+        if self.partners or self.meta_partners:
+            store["partners"] = np.array(self.partners or [-1] * self.servers, np.int32)
+            store["meta_partners"] = np.array(self.meta_partners or [-1] * self.metas, np.int32)
         for name, width in (("layouts", 8), ("slow", 3), ("failures", 3)):
             if rows := getattr(self, name):
                 store[name] = np.array(rows, np.int64).reshape(-1, width)
@@ -75,6 +77,7 @@ class Storage:
         settings = [
             ("store", self.impl, self.params, 0),
             ("target", self.target, self.target_params, 0),
+            *self.settings,
             *options.pop("settings", ()),
         ]
         return engine.Model(**world.arrays(), settings=settings, stores=[store], **options)
@@ -89,7 +92,7 @@ class Storage:
             "directory": made.directory,
             "layout": np.array(options.pop("layout", [0] * len(made)), np.int32),
             "bytes": made.size_bytes,
-            "directory_stripes": np.ones(len(made.directories), np.int32),
+            "directory_stripes": np.full(len(made.directories), options.pop("stripes", 1), np.int32),
         }
         hosts = np.arange(self.clients, dtype=np.int32)
         program = engine.Program(model, lower(trace, files=made), rank_host=hosts, files=files)

@@ -439,6 +439,12 @@ void fab_client_check(const fab_store_t *store, uint32_t host, fab_problems_t *p
     const fab_client_t *client = store->clients[host];
     if (client->open_ops)
         fab_problems_add(problems, "client on host %u: %" PRId64 " operations have not ended", host, client->open_ops);
+    if (client->stats.refused)
+        fab_problems_add(problems,
+                         "client on host %u: %" PRId64
+                         " operations were refused: a file that is not there, or is there "
+                         "already",
+                         host, client->stats.refused);
     for (uint32_t s = 0; s < store->count; s++) {
         const fab_client_store_t *own = &client->stores[s];
         if (!own->config)
