@@ -204,6 +204,8 @@ class Result:
             rows.append(
                 ("flow completion p50, p99", f"{_time(flows['fct_p50_ps'])}, {_time(flows['fct_p99_ps'])}")
             )
+        if power := summary.get("power"):
+            rows.append(("energy", f"{power['energy_j']:.4g} J, on average {power['average_w']:.4g} W"))
         for name in ("packets", "packet_hops", "drops", "ecn_marks", "pfc_pauses"):
             if name in summary:
                 rows.append((name.replace("_", " "), f"{summary[name]:,}"))

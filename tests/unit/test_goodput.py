@@ -241,16 +241,22 @@ def plain(checkpoint, failures, wall, spares, kinds):
     mode, every = checkpoint["mode"], checkpoint["interval"]
     parts = dict.fromkeys(PARTS, 0)
     phase, left = "run", every  # what goes on, and for how many seconds more
-    level = done = 0
-    writing = None  # (end, level)
+    stored = memory = done = 0  # work that storage, peers' memory and the job hold
+    writing = copying = None  # (end, level) of what goes to storage and to peers
+    lost_nodes = unwritten = 0
     pool, repairs, missing = spares, [], 0
     for now in range(wall + 1):
         if writing and writing[0] <= now:
-            level, writing = writing[1], None
+            stored, writing = writing[1], None
+        if copying and copying[0] <= now:
+            memory, copying, lost_nodes = copying[1], None, 0
         for kind in failures.get(now, ()):
+            lost_nodes += kinds[kind] == "replace" and missing < 8
+            memory = 0 if lost_nodes > 1 else memory
+            level = max(stored, memory)
             parts["lost_work"] += done - level
             parts["productive"] -= done - level
-            done, writing = level, None
+            done, writing, copying = level, None, None
             detected = now + 30
             if phase == "detection":
                 detected = max(detected, now + left)
@@ -273,19 +279,24 @@ def plain(checkpoint, failures, wall, spares, kinds):
             elif phase == "replacement" and left == 0:
                 phase, left = "restart", 50
             elif phase == "restart" and left == 0:
-                phase, left = "restore", 20 if level else 0
+                phase, left = "restore", 5 if memory and memory >= stored else 20 if stored else 0
             elif phase == "restore" and left == 0:
                 phase, left = "run", every
             elif phase == "run" and left == 0:
-                phase, left = ("wait", 0) if writing else ("save", checkpoint["stall"])
-            elif phase == "wait" and not writing:
+                phase = "wait"
+            elif phase == "wait" and not (copying if mode == "two_tier" else writing):
                 phase, left = "save", checkpoint["stall"]
             elif phase == "save" and left == 0:
-                if mode == "sync":
-                    level = done
-                else:
-                    writing = (now + checkpoint["write"], done)
                 phase, left = "run", every
+                if mode == "sync":
+                    stored = done
+                elif mode == "async":
+                    writing = (now + checkpoint["write"], done)
+                else:
+                    copying = (now + checkpoint["replicate"], done)
+                    unwritten = min(unwritten + 1, 3)
+                    if unwritten == 3 and not writing:
+                        writing, unwritten = (now + checkpoint["write"], done), 0
             else:
                 break
         name = {"run": "productive", "wait": "checkpoint_stall", "save": "checkpoint_stall"}.get(phase, phase)
@@ -297,27 +308,29 @@ def plain(checkpoint, failures, wall, spares, kinds):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.sampled_from(["sync", "async"]),
+    st.sampled_from(["sync", "async", "two_tier"]),
     st.integers(20, 400),
     st.integers(1, 60),
     st.integers(1, 500),
+    st.integers(1, 300),
     st.lists(st.tuples(st.integers(1, 3999), st.sampled_from(["node", "bug"])), max_size=9),
     st.integers(0, 2),
 )
-def test_a_plain_simulator_finds_the_same(mode, interval, stall, write, events, spares):
+def test_a_plain_simulator_finds_the_same(mode, interval, stall, write, replicate, events, spares):
     kinds = {"node": "replace", "bug": "restart"}
     found = {}
     # The components' order, not the list's, decides who is first of two in one second.
     for at, kind in sorted(set(events), key=lambda one: (one[0], list(kinds).index(one[1]))):
         found.setdefault(at, []).append(kind)
-    wanted = plain(
-        {"mode": mode, "interval": interval, "stall": stall, "write": write}, found, 4000, spares, kinds
-    )
+    told = {"mode": mode, "interval": interval, "stall": stall, "write": write, "replicate": replicate}
+    wanted = plain(told, found, 4000, spares, kinds)
     checkpoint = {"mode": mode, "interval": f"{interval}s", "restore": "20s"}
     if mode == "sync":
         checkpoint |= {"save": f"{stall}s"}
     else:
         checkpoint |= {"snapshot": f"{stall}s", "write": f"{write}s"}
+    if mode == "two_tier":
+        checkpoint |= {"replicate": f"{replicate}s", "memory_restore": "5s", "write_every_count": 3}
     config = make(
         {"wall": "4000s", "spares": spares, "repair": "600s"},
         checkpoint,
