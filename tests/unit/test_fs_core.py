@@ -1,11 +1,15 @@
 """The fsspec file system on the core: the client's cache, times, and the libraries that write through it."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 import fabricsim
 from fabricsim.cli import main
 from fabricsim.fs import Session
+from fabricsim.storage_bench import Ior, run_ior
 
 pytest.importorskip("fsspec", reason="fsspec is missing: pip install 'fabricsim[fsspec]'")
 
@@ -249,3 +253,31 @@ def test_ior_and_mdtest_run(tmp_path, model, capsys):
         if line.startswith(("   File", "   Dir", "   Tree"))
     }
     assert all(rates[name] > 0 for name in ("File creation", "Directory rename", "Tree removal"))
+
+
+def test_the_trace_of_ior_is_what_runs(tmp_path, lustre, capsys):
+    cluster = str(tmp_path / "lustre.toml")
+    model_of(tmp_path, "lustre")
+    command = ["ior", "--cluster", cluster, "-t", "256k", "-b", "1m", "-F", "-C"]
+    assert main([*command, "--json"]) == 0
+    digest = json.loads(capsys.readouterr().out)["fabricsim"]["digest"]
+    assert main([*command, "--trace", str(tmp_path / "t.arrow")]) == 0
+    assert fabricsim.replay(tmp_path / "t.arrow", lustre).digest == digest
+
+
+def test_reading_what_another_has_written_leaves_the_cache_out(lustre):
+    def rate(**more):
+        config = Ior(block_bytes=4 * MIB, transfer_bytes=MIB, file_per_task=True, **more)
+        (read,) = run_ior(lustre, config).of("read")
+        return read.bytes_per_s
+
+    links = 2 * 100e9 / 8
+    assert rate(reorder=True) < links < rate()
+
+
+def test_threads_may_share_a_rank(session):
+    fs = session.fs()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: fs.pipe_file(f"/scratch/{n}", bytes([n]) * 1000), range(12)))
+    assert all(fs.cat_file(f"/scratch/{n}") == bytes([n]) * 1000 for n in range(12))
+    assert fs.stats["client"]["refused"] == 0
