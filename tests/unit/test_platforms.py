@@ -34,6 +34,17 @@ PARTS = {
     "tpu-v5p-pod": ["topology.x=4", "topology.y=4", "topology.z=4"],
     "tpu-v6e-pod": ["topology.x=8", "topology.y=8"],
 }
+#: The presets of file systems: servers, targets of each.
+STORES = {
+    "demo-64-400g-lustre": (4, 4),
+    "edison-lustre": (24, 1),
+    "fsx-lustre-125": (4, 1),
+    "fsx-lustre-250": (4, 1),
+    "fsx-lustre-500": (4, 1),
+    "fsx-lustre-1000": (4, 1),
+    "google-managed-lustre-1000": (4, 1),
+    "weka-8": (8, 6),
+}
 PLATFORMS = ["azure-nd-h100-v5", "meta-24k-roce", "tpu-v4-pod", "aws-p5"]
 
 
@@ -95,7 +106,8 @@ def test_a_gpu_sends_no_more_than_its_interfaces(name, per_gpu_gbps):
 
 def test_every_platform_has_its_part():
     regular = {"demo-64-400g-roce", "leaf-spine-64-400g-roce", "rail-optimized-64-400g-roce", "v100-8"}
-    assert {name for name in preset_names() if not name.startswith("fat-tree")} == set(PARTS) | regular
+    others = {name for name in preset_names() if not name.startswith("fat-tree")}
+    assert others == set(PARTS) | regular | set(STORES)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -104,6 +116,21 @@ def test_every_preset_compiles(name):
     cluster = Cluster.load(name, small)
     assert fabricsim.compile(cluster).engine.n_links == cluster.topology().n_links
     assert all(" " in source for source in cluster.sources)
+
+
+@pytest.mark.parametrize("name", sorted(STORES))
+def test_presets_of_file_systems(name):
+    cluster = Cluster.load(name)
+    (storage,) = cluster.storage
+    assert (storage.servers, storage.targets_per_server) == STORES[name]
+    if name.startswith(
+        "fsx"
+    ):  # 9.6 TiB in all; AWS counts MB, and the network of a tier is faster than its disks
+        tier = int(name.rpartition("-")[2])
+        network = {125: 320, 250: 640, 500: 1300, 1000: 2600}[tier]
+        per_tib = {"write": storage.target.params["write_mbps"], "network": storage.params["server_mbps"]}
+        found = {what: mbps / 8 * storage.servers / 9.6 for what, mbps in per_tib.items()}
+        assert found == pytest.approx({"write": tier, "network": network}, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
