@@ -40,7 +40,7 @@ static const fab_param_t params[] = {
     FAB_STORE_P_RENAME_PS(200 * US, ASSUMED),
     FAB_STORE_P_READDIR_PS(100 * US, ASSUMED),
     FAB_STORE_P_DIRECTORY_PS(30 * US, ASSUMED),
-    FAB_STORE_FAILURE_PARAMS(10, 5, 300, 900, "unused: servers of this model do not fail"),
+    FAB_STORE_FAILURE_PARAMS(10, 5, 300, 900, "assumed"),
     [CHUNK_BYTES] = {"chunk_bytes", "bytes", 512 << 10, 65536, 1 << 30, "a file goes to the next target after so much",
                      "512 KiB: BeeGFS documentation, striping"},
     {"stripe_count", "", 4, 1, 65536, "targets of a file, at most all", "4: BeeGFS documentation, striping"},
