@@ -121,10 +121,10 @@ def measured_side(name: str) -> Any:
 
 def result_at(name: str) -> Any:
     """Read a result by its folder or by one of the files in it."""
-    from fabricsim.result import Result
+    from fabricsim.result import TABLES, Result
 
     path = Path(name)
-    inside = path.name in ("ops.arrow", "flows.arrow", "links.arrow", "summary.json")
+    inside = path.name in ("summary.json", *(f"{table}.arrow" for table in TABLES))
     return Result.load(path.parent if inside and not path.is_dir() else path)
 
 

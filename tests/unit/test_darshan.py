@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fabricsim
+from fabricsim.analysis import compare
 from fabricsim.convert import convert, darshan, detect
 from fabricsim.convert._darshan_log import META, SCHEMA
 from fabricsim.errors import ConfigError, InputError
@@ -232,6 +234,38 @@ def test_the_package_is_asked_for_where_it_is_missing(
         darshan.convert(tmp_path / "x.darshan")
 
 
+STORAGE = {"model": "weka", "servers": 4, "attach": "*", "rate": "100Gbps", "latency": "500ns"}
+TOPOLOGY = {"kind": "star", "hosts": 8, "rate": "100Gbps", "latency": "500ns"}
+
+
+def cluster(**changes: Any) -> fabricsim.Cluster:
+    storage = STORAGE | {"name": "scratch"} | changes
+    return fabricsim.Cluster.from_dict({"name": "io", "topology": TOPOLOGY, "storage": [storage]})
+
+
+def test_a_converted_log_is_replayed_and_compared(imported: Any) -> None:
+    segments = [
+        ("/f", rank, i < 4, (4 * (i % 4) + rank) << 20, 1 << 20, 500 * i + rank, 500 * i + rank + 300)
+        for rank in range(4)
+        for i in range(8)
+    ]
+    trace = imported(segments, more={"syncs": [["/f", -1, 4]]}).trace
+    result = fabricsim.replay(trace, cluster())
+    kinds = Counter(result.ops["kind"].to_pylist())
+    assert kinds == {"open": 4, "write": 16, "read": 16, "fsync": 4, "close": 4}
+    found = compare(trace, result)
+    assert len(found.rows) == 32 and found.unmatched == 0
+    assert [(k["kind"], k["bytes"]) for k in found.by_kind] == [("write", 16 << 20), ("read", 16 << 20)]
+    # As fast as it goes: without the think time, in one row for all ranks.
+    merged = imported(segments, times="none").trace
+    assert merged.n_rows == 10
+    assert fabricsim.replay(merged, cluster()).summary["end_ps"] < result.summary["end_ps"]
+    with pytest.raises(InputError, match="but the cluster has no"):
+        fabricsim.replay(trace, fabricsim.Cluster.from_dict({"name": "no", "topology": TOPOLOGY}))
+    with pytest.raises(InputError, match="found '/f', allowed: a path in one of: /scratch"):
+        fabricsim.replay(trace, cluster(mount="/scratch"))
+
+
 @pytest.fixture(scope="module")
 def examples() -> Path:
     """The folder of the logs that come with the package."""
@@ -261,6 +295,15 @@ def test_example_logs_keep_every_segment(examples: Path, name: str) -> None:
     assert found == expected
     begin = times_of(report.trace)
     assert all(begin[row["id"]] == row["start_ps"] for row in rows)
+
+
+def test_an_example_log_is_replayed(examples: Path) -> None:
+    trace = convert(examples / "ior_hdf5_example.darshan").trace
+    result = fabricsim.replay(trace, cluster(mount="/global/cscratch1"))
+    found = compare(trace, result)
+    # Every byte of the log, in time that is nearly all think time.
+    assert sum(k["bytes"] for k in found.by_kind) == trace.total_bytes
+    assert 0.7 < found.summary["step_ratio"] < 1.3
 
 
 def test_an_example_log_without_dxt_is_refused(examples: Path) -> None:

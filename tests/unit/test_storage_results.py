@@ -8,6 +8,8 @@ from store_tables import store_table
 import fabricsim
 import fabricsim.fabrics
 from fabricsim.analysis import breakdown
+from fabricsim.cli.compare import result_at
+from fabricsim.cli.inspect import describe as inspect
 from fabricsim.cli.summary import print_summary
 from fabricsim.errors import InputError
 from fabricsim.result import Result
@@ -65,6 +67,14 @@ def test_tables_have_the_names_of_things(star, tmp_path):
     for name in ("storage", "servers", "clients", "rpcs"):
         assert again.table(name).equals(result.table(name))
     assert again.summary == result.summary
+
+
+def test_inspect_knows_the_tables_of_storage(star, tmp_path):
+    fabricsim.replay(trace(), star).save(tmp_path / "out")
+    for name in ("storage", "servers", "clients"):
+        found = inspect(tmp_path / "out" / f"{name}.arrow")
+        assert found["what"] == f"table '{name}' of a result" and found["rows"]
+        assert result_at(str(tmp_path / "out" / f"{name}.arrow")).ops.num_rows
 
 
 def test_the_summary_has_rates_and_the_slowest_targets(star):
