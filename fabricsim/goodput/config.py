@@ -177,7 +177,7 @@ class Checkpoint(Section):
     @classmethod
     def needs(cls, mode: Any) -> set[str]:
         """Return the times that a mode needs."""
-        return set(cls._NEEDS.get(mode, ()))
+        return set(cls._NEEDS.get(mode, ())) if isinstance(mode, str) else set()
 
     @property
     def lag_ps(self) -> int:
@@ -382,7 +382,8 @@ def _of_the_mode(layers: Layers) -> dict[str, Any]:
     base, top = layers.layers[0].data.get("checkpoint"), data.get("checkpoint")
     if isinstance(base, Mapping) and isinstance(top, Mapping) and base.get("mode") != top.get("mode"):
         needed = Checkpoint.needs(top.get("mode"))
-        given = {key for layer in layers.layers[1:] for key in layer.data.get("checkpoint", {})}
+        tables = [layer.data.get("checkpoint") for layer in layers.layers[1:]]
+        given = {key for table in tables if isinstance(table, Mapping) for key in table}
         others = {name for names in map(Checkpoint.needs, ("sync", "async", "two_tier")) for name in names}
         stale = {name for name in others - needed}
         stale |= {name.removesuffix("_ps") for name in stale}

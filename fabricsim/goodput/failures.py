@@ -23,7 +23,7 @@ from fabricsim.goodput.rates import HOUR_PS, Rate
 __all__ = ["CorruptionEvent", "Failure", "corruptions_of", "draw", "failures_of", "listed", "read_failures"]
 
 #: Failures of one component in one run, at most.
-MOST_EVENTS = 2_000_000
+MOST_EVENTS = 200_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,14 +60,14 @@ def draw(rate: Rate, items: int, until_ps: int, seed: int, key: str) -> tuple[In
     Raises
     ------
     ConfigError
-        When there are more than two million.
+        When there are more than 200,000.
     """
     hours = rate.mean_hours()
     if hours is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     mean_ps = hours * HOUR_PS
     if until_ps / mean_ps * items > MOST_EVENTS:
-        raise ConfigError([f"{rate.name}: more than {MOST_EVENTS} failures, allowed: a lower rate"])
+        raise ConfigError([f"{rate.name}: more than {MOST_EVENTS:,} failures, allowed: lower rates"])
     if rate.weibull_shape == 1:
         times = _pooled(mean_ps / items, until_ps, Stream(seed, key))
         return times, Stream(seed, f"{key}:item").integers(len(times), items)

@@ -49,6 +49,7 @@ def llama3_interruptions() -> float:
     tolerance=0.0,
     source=_LLAMA3,
     kind="statistical",
+    status="assumed times of saves and recoveries",
     sense="at least",
 )
 def llama3_goodput() -> float:
