@@ -1,9 +1,15 @@
-"""Checkpoint sizes: what benchmarks and projects told of theirs, and what the shapes of the models give."""
+"""Checkpoint sizes: what benchmarks and projects told of theirs, and what the shapes of the models give.
+
+And the time of one, through the emulated store.
+"""
 
 from __future__ import annotations
 
 from fabricsim.checkpoint import Checkpoint, Parallel, mlperf_checkpoint
+from fabricsim.cluster import Cluster
+from fabricsim.run import replay
 from fabricsim.validate import check
+from fabricsim.workload.rows import Rows
 from fabricsim.workload.shapes import named_shape
 
 _GIB = 1 << 30
@@ -130,3 +136,42 @@ def bloom_all() -> float:
 def gpt3() -> float:
     """From the model's tensors, which count 174.6 B parameters."""
     return _bytes("gpt3-175b", ("weights", "optimiser")) / 1e12
+
+
+#: Of the checkpoint's bytes one in so many is written, and the time told for all.
+_SHARE = 1000
+_RANKS = 16
+
+
+@check(
+    "MT-NLG 530B checkpoint to a 20 Gb/s store",
+    configuration="12 bytes a parameter; a thousandth of them by 16 ranks to one target, the time times 1000",
+    published=42,
+    unit="min",
+    tolerance=0.02,
+    source="GEMINI (SOSP 2023), section 2.2, as quoted",
+    kind="storage",
+)
+def mt_nlg() -> float:
+    """Until all is written and synced; the ranks' links are five times faster."""
+    cluster = Cluster.from_dict(
+        {
+            "name": "store",
+            "topology": {"kind": "star", "hosts": _RANKS, "rate": "100Gbps", "latency": "500ns"},
+            "transport": {"train_count": 15},
+            "storage": {
+                "servers": 1,
+                "attach": "*",
+                "rate": "100Gbps",
+                "latency": "500ns",
+                "target": {"write": "20Gbps"},
+            },
+        }
+    )
+    rows, ranks = Rows(generator=__name__), range(_RANKS)
+    size = 12 * named_shape("mt-nlg-530b").parameters // (_RANKS * _SHARE)
+    rows.open(ranks, "/ckpt/{rank}", create=True, stream=0)
+    rows.write(ranks, "/ckpt/{rank}", size, stream=0)
+    rows.add("fsync", ranks, file="/ckpt/{rank}", stream=0)
+    rows.add("close", ranks, file="/ckpt/{rank}", stream=0)
+    return replay(rows.trace(), cluster).summary["end_ps"] * _SHARE / 60e12
