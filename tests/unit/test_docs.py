@@ -75,6 +75,16 @@ def test_classes_keep_storage_from_stopping_gradients(capsys):
     assert strict[0] < shared[0] < one[0] and shared[1] == one[1] < strict[1]
 
 
+def test_a_checkpoint_of_its_own_class_does_not_stop_gradients(capsys):
+    runpy.run_path(str(ROOT / "examples" / "checkpoint_contention.py"))
+    lines = capsys.readouterr().out.splitlines()[1:4]
+    none, one, own = ([float(n) for n in re.findall(r"\d+\.\d+", line)] for line in lines)
+    assert one[2] > 3 * none[2] and one[1] == none[1] and one[3] == pytest.approx(none[3], rel=0.02)
+    assert own[2] == pytest.approx(none[2], rel=0.02)
+    page = (ROOT / "docs" / "storage.md").read_text(encoding="utf-8")
+    assert [f"{time:.2f} ms" in page for time in (none[2], one[2], one[4], own[4])] == [True] * 4
+
+
 def commands():
     for page in PAGES:
         for block in blocks(page, "console"):
