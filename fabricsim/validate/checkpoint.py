@@ -14,7 +14,7 @@ from fabricsim.workload.shapes import named_shape
 
 _GIB = 1 << 30
 _DLIO = "DLIO's rule (argonne-lcf/dlio_benchmark) with mlcommons/storage configs/dlio/workload/{}.yaml"
-_BLOOM = "BigScience, bigscience/train/tr11-176B-ml, chronicles and README; 2.3 TB are 2,300 GiB"
+_BLOOM = "bigscience-workshop/bigscience, train/tr11-176B-ml/README.md, its GB read as GiB"
 
 
 def _largest(name: str, holds: str) -> float:
@@ -149,7 +149,7 @@ _RANKS = 16
     published=42,
     unit="min",
     tolerance=0.02,
-    source="GEMINI (SOSP 2023), section 2.2, as quoted",
+    source="GEMINI (SOSP 2023), as others quote it",
     kind="storage",
 )
 def mt_nlg() -> float:
