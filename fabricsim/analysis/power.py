@@ -59,14 +59,17 @@ def power(result: Result, cluster: Cluster) -> dict[str, Any]:
     if cluster.power is None:
         raise ConfigError([f"cluster {cluster.name!r} has no section [power]"])
     end_ps = int(result.summary["end_ps"])
+    topology = cluster.topology()
+    # A store without targets of its own is local: one at each host.
+    targets = [len(store["targets"]) or topology.n_rank_hosts for store in cluster.stores()]
     return energy(
         cluster.power,
-        cluster.topology(),
+        topology,
         result.ops,
         result.links,
         end_ps,
         targets=result.storage,
-        target_count=sum(len(store["targets"]) for store in cluster.stores()),
+        target_count=sum(targets),
     )
 
 

@@ -141,3 +141,25 @@ def test_watts_that_cannot_be_are_told():
             Cluster.from_dict({"name": "x", "topology": STAR, "power": WATTS | wrong})
     with pytest.raises(ConfigError, match="accelerator_compute_w = 700"):
         Cluster.from_dict({"name": "x", "topology": STAR, "power": {}})
+
+
+@pytest.mark.parametrize("model", ["lustre", "weka", "local"])
+def test_targets_count_with_and_without_storage_operations(model):
+    where = {} if model == "local" else {"attach": "switch*", "rate": "100Gbps", "latency": "1us"}
+    storage = [{"model": model, "servers": 2, "targets_per_server": 3} | where]
+    if model == "local":
+        storage = [{"model": model}]
+    watts = {
+        "accelerator_compute_w": 1.0,
+        "target_idle_w": 7.0,
+        "target_active_w": 9.0,
+        "storage_server_w": 50.0,
+    }
+    cluster = Cluster.from_dict({"name": "x", "topology": STAR, "storage": storage, "power": watts})
+    quiet = fabricsim.replay(collective("all_reduce", size_bytes=1 << 20, n_ranks=4), cluster)
+    parts, seconds = quiet.summary["power"]["parts_j"], quiet.summary["end_ps"] * 1e-12
+    servers, targets = (4, 4) if model == "local" else (2, 6)
+    assert parts["storage_targets"] == pytest.approx(7 * targets * seconds)
+    hosts = cluster.topology().n_storage_hosts
+    assert parts["storage_servers"] == pytest.approx(50 * hosts * seconds)
+    assert hosts == (0 if model == "local" else servers + (model == "lustre"))
