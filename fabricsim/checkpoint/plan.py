@@ -89,6 +89,8 @@ class Plan:
         What a step computes.
     gradient_bytes
         Of the all-reduce at the end of a step, in each data-parallel group; None: the gradients of the model.
+    priority
+        Data class of the training's messages, 0 to 7; storage has its own (``data_class`` of the store).
     local_path
         Directory on node-local storage, for mode ``local``.
     drain_every
@@ -115,6 +117,7 @@ class Plan:
     interval: int = 1
     step_ps: int = 1 * s
     gradient_bytes: int | None = None
+    priority: int = 0
     local_path: str = "/local"
     drain_every: int = 1
     restart_ps: int = 0
@@ -125,7 +128,7 @@ class Plan:
             if getattr(self, name) not in known:
                 problems.append(f"{name}: found {getattr(self, name)!r}, allowed: {', '.join(known)}")
         least = {"ranks_per_node": 1, "interval": 1, "gradient_bytes": 0, "transfer_bytes": 0, "steps": 0}
-        least |= {"copy_bytes_per_s": 0, "step_ps": 0, "drain_every": 0, "restart_ps": 0}
+        least |= {"copy_bytes_per_s": 0, "step_ps": 0, "drain_every": 0, "restart_ps": 0, "priority": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:

@@ -67,7 +67,14 @@ def train(plan: Plan, rows: Rows, step: int) -> None:
         groups = [(ranks, plan.gradient_bytes) for _, _, ranks in plan.saved.parallel.data_groups()]
     for ranks, size in groups:
         if size and len(ranks) > 1:
-            rows.add("all_reduce", ranks, bytes=size, name=f"train {step} gradients", **common)
+            rows.add(
+                "all_reduce",
+                ranks,
+                bytes=size,
+                priority=plan.priority or None,
+                name=f"train {step} gradients",
+                **common,
+            )
 
 
 class _Saver:
@@ -119,6 +126,7 @@ class _Saver:
                 range(self.plan.world),
                 bytes=item_bytes * sum(t.elements for t in unit),
                 stream=TRAIN,
+                priority=self.plan.priority or None,
                 name=f"{self.name} gather",
                 **self.common,
             )

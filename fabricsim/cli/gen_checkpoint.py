@@ -92,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--gradients", metavar="SIZE", help="of a step's all-reduce; default the model's; 0: none"
     )
+    train.add_argument(
+        "--priority",
+        type=int,
+        default=0,
+        metavar="N",
+        help="data class of the training's messages (default 0)",
+    )
     restore = parser.add_argument_group("restoring")
     restore.add_argument(
         "--tier", default="store", metavar="NAME", help="from store, local or peer (default store)"
@@ -179,7 +186,17 @@ def _plan(arguments: argparse.Namespace, saved: Checkpoint | MlperfCheckpoint) -
     rate = read("copy-rate", parse_rate_mbps)
     if problems:
         raise ConfigError(problems)
-    names = ("mode", "layout", "path", "local_path", "ranks_per_node", "fsync", "direct", "drain_every")
+    names = (
+        "mode",
+        "layout",
+        "path",
+        "local_path",
+        "ranks_per_node",
+        "fsync",
+        "direct",
+        "drain_every",
+        "priority",
+    )
     return Plan(
         saved=saved,
         transfer_bytes=sizes["transfer"] or 0,

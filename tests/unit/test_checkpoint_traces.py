@@ -159,6 +159,8 @@ def test_training_reduces_its_gradients():
     assert {size for ranks, size in found if len(ranks) == 2} == {2 * experts // 4}
     given = save_trace(Plan(saved=saved("zero1"), steps=1, interval=2, gradient_bytes=10))
     assert {row["bytes"] for row in rows_of(given, "all_reduce")} == {10}
+    first = save_trace(Plan(saved=saved("zero1"), steps=1, interval=2, priority=1))
+    assert {row["priority"] for row in rows_of(first, "all_reduce")} == {1}
     assert "all_reduce" not in save_trace(Plan(saved=saved(), steps=1, interval=2, gradient_bytes=0)).kinds
 
 
