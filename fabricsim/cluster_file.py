@@ -58,9 +58,12 @@ class Layers:
     def place(self, loc: Loc) -> str:
         """Return ``file:line:key`` of a value: in the topmost layer that has it, or the table above."""
         key = _dotted(loc)
+        named = self._by_name(loc)
         for size in range(len(loc), 0, -1):
             for layer in reversed(self.layers):
                 found = _found(layer.data, loc[:size])
+                if found is None and size > 2:
+                    found = _found(layer.data, named[:size])
                 if found is not None:
                     line = layer.lines.get(_nearest_line(found, layer.lines))
                     key = _dotted((*found, *loc[size:]))
@@ -68,6 +71,16 @@ class Layers:
                     parts = [layer.where, str(line) if line else "", shown]
                     return ":".join(part for part in parts if part)
         return ":".join(part for part in (self.layers[-1].where, key) if part)
+
+    def _by_name(self, loc: Loc) -> Loc:
+        """Return the place of a file system's value as an override names it: ``storage.scratch.servers``."""
+        if loc[:1] == ("storage",) and len(loc) > 1 and isinstance(loc[1], int):
+            tables = self.merged().get("storage")
+            if isinstance(tables, (list, tuple)) and loc[1] < len(tables):
+                table = tables[loc[1]]
+                name = table.get("name") if isinstance(table, Mapping) else None
+                return ("storage", name, *loc[2:]) if isinstance(name, str) else loc
+        return loc
 
 
 def _nearest_line(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
@@ -125,8 +138,15 @@ def _merge(
 
 
 def _merge_storage(low: Any, top: Mapping[str, Any]) -> list[Any]:
-    """Merge a table into the one file system below, or of several into the one of its name."""
+    """Merge a table into the one file system below, or of several into the one of its name.
+
+    ``storage.scratch.servers=3`` is the override of the one that is called scratch.
+    """
     tables = [low] if isinstance(low, Mapping) else list(low) if isinstance(low, (list, tuple)) else []
+    for i, table in enumerate(tables):
+        name = table.get("name") if isinstance(table, Mapping) else None
+        if isinstance(name, str) and set(top) == {name} and isinstance(top[name], Mapping):
+            return [*tables[:i], *_merge_storage(table, top[name]), *tables[i + 1 :]]
     for i, table in enumerate(tables):
         same = len(tables) == 1 or (isinstance(table, Mapping) and table.get("name") == top.get("name"))
         if isinstance(table, Mapping) and same:

@@ -154,7 +154,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("rank", pa.int32()),
             _field("storage", _NAME),
             _field("server", _NAME),
-            _field("target", pa.int32()),
+            _field("target", pa.int32(), None, True),
             _field("kind", _NAME),
             _field("file", _NAME, None, True),
             _field("object", pa.int32()),

@@ -130,6 +130,7 @@ def _rpcs(names: _Names, rows: Arrays, provenance: Mapping[str, Any]) -> pa.Tabl
     columns["server"] = names.servers(rows["store"], rows["server"])
     columns["kind"] = _taken(list(engine.RPC_KINDS), rows["kind"])
     columns["file"] = names.files(rows["file"])
+    columns["target"] = pa.array(rows["target"], mask=rows["target"] < 0)
     for name in rows:
         if name.endswith("_ps"):
             columns[name] = pa.array(rows[name], mask=rows[name] < 0)

@@ -471,8 +471,7 @@ class Storage(Section):
         rows += parameter_rows(f"{label}.target", "target", self.target.model, self.target.resolved())
         for what in ("layout", "directory", "slow", "failure"):
             for table in getattr(self, what):
-                values = table.model_dump(exclude_defaults=True)
-                rows.append((f"{label}.{what}", ", ".join(f"{key} {value}" for key, value in values.items())))
+                rows.append((f"{label}.{what}", _in_words(table.model_dump(exclude_defaults=True))))
         return rows
 
     def _servers_in_words(self) -> str:
@@ -481,6 +480,20 @@ class Storage(Section):
             return f"{targets} on each client"
         data, meta = _NAMES.get(self.model, ("server", "meta"))
         return f"{self.servers} {data} of {targets}" + ("" if self.is_whole else f", {self.n_meta} {meta}")
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    """Write a table in a line.
+
+    >>> _in_words({"path": "/a", "components": ({"end_bytes": 65536}, {"stripe_count": -1})})
+    'path /a, components (end_bytes 65536; stripe_count -1)'
+    """
+    parts = []
+    for key, value in values.items():
+        if isinstance(value, (list, tuple)):
+            value = f"({'; '.join(_in_words(item) for item in value)})"
+        parts.append(f"{key} {value}")
+    return ", ".join(parts)
 
 
 def _plain(value: Any) -> Any:

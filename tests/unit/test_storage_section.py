@@ -279,6 +279,17 @@ def test_a_single_table_is_one_and_overrides_change_it(tmp_path):
     assert [one.model for one in Cluster.load(more).storage] == ["local"]
 
 
+def test_an_override_names_one_of_several():
+    two = {**NEW, "name": "a", "mount": "/a"}, {"model": "local", "name": "b", "mount": "/b"}
+    c = cluster(*two, overrides=["storage.a.servers=3", "storage.b.mount=/c", "storage.a.target.write=1GB/s"])
+    assert (c.storage[0].servers, c.storage[1].mount) == (3, "/c")
+    assert c.storage[0].target.params == {"write_mbps": 8000}
+    with pytest.raises(ConfigError, match=r"override storage.a.servers: found 0, allowed: >= 1"):
+        cluster(*two, overrides=["storage.a.servers=0"])
+    # one file system may be named too, or not
+    assert cluster({**NEW, "name": "a"}, overrides=["storage.a.servers=2"]).storage[0].servers == 2
+
+
 def test_every_error_is_told_with_its_line(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(
