@@ -37,6 +37,7 @@ _SUMS = (
     "lost_dirty_bytes",
     "resent",
     "evictions",
+    "refused",
 )
 
 

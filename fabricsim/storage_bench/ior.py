@@ -15,7 +15,7 @@ import numpy as np
 from fabricsim.errors import ConfigError, Problem
 from fabricsim.storage_bench.ior_config import Ior
 from fabricsim.storage_bench.ior_trace import Phase, ior_trace
-from fabricsim.storage_bench.rows import Times
+from fabricsim.storage_bench.rows import Times, tell_refusals
 
 if TYPE_CHECKING:
     from fabricsim.program import Model
@@ -167,6 +167,8 @@ def run_ior(
         max_time_ps=max_time_ps,
         progress=progress,
     )
+    reads = sum(phase.access in ("read", "check") for phase in phases)
+    tell_refusals(result.summary, reads * config.block_bytes * config.segments * tasks)
     transfers, removals = measure(config, phases, Times(result.ops, tasks))
     return IorResult(
         config=config,

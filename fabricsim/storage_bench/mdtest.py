@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabricsim.errors import ConfigError, Problem
 from fabricsim.storage_bench.ior import mounts_of, places_of
-from fabricsim.storage_bench.rows import PhaseRows, Times, path_in
+from fabricsim.storage_bench.rows import PhaseRows, Times, path_in, tell_refusals
 from fabricsim.trace.paths import escape
 
 if TYPE_CHECKING:
@@ -428,6 +428,8 @@ def run_mdtest(
         max_time_ps=max_time_ps,
         progress=progress,
     )
+    reads = sum(phase.items for phase in phases if phase.operation == "File read")
+    tell_refusals(result.summary, reads * config.read_bytes * tasks)
     return MdtestResult(
         config=config,
         tasks=tasks,

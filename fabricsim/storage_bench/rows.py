@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 from fabricsim.trace import Trace
 from fabricsim.trace import schema as trace_schema
 
-__all__ = ["PhaseRows", "Times", "path_in"]
+__all__ = ["PhaseRows", "Times", "path_in", "tell_refusals"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -166,6 +167,25 @@ class Times:
         """Return how many of the rows each rank has, int64[n_ranks]."""
         begin, end = np.searchsorted(self._id, [rows.start, rows.stop])
         return np.bincount(self._rank[begin:end], minlength=self.n_ranks)
+
+
+def tell_refusals(summary: Mapping[str, Any], read_bytes: int) -> None:
+    """Warn where operations found no file, or no data: their times are those of an error, and no rates.
+
+    Parameters
+    ----------
+    summary
+        Of a result.
+    read_bytes
+        What all reads together asked for, bytes.
+    """
+    found = summary.get("storage") or {}
+    for count, what in (
+        (found.get("refused", 0), "operations were refused, of files that are not there, or there already"),
+        (read_bytes - found.get("bytes_read", read_bytes), "bytes that were to be read are not there"),
+    ):
+        if count > 0:
+            warnings.warn(f"{count} {what}: rates of their phases mean nothing", stacklevel=3)
 
 
 def path_in(mount: str, path: str) -> str:

@@ -275,6 +275,16 @@ def test_reading_what_another_has_written_leaves_the_cache_out(lustre):
     assert rate(reorder=True) < links < rate()
 
 
+def test_reading_what_is_not_there_is_told(tmp_path):
+    head = CLUSTER.partition("[storage]")[0]
+    path = tmp_path / "local.toml"
+    path.write_text(head + '[storage]\nmodel = "local"\n')
+    model = fabricsim.compile(fabricsim.Cluster.from_toml(path))
+    run_ior(model, Ior(file_per_task=True))
+    with pytest.warns(UserWarning, match="4194304 bytes that were to be read are not there"):
+        run_ior(model, Ior(file_per_task=True, reorder=True))
+
+
 def test_threads_may_share_a_rank(session):
     fs = session.fs()
     with ThreadPoolExecutor(4) as pool:
