@@ -95,6 +95,28 @@ def test_weka_keeps_parity():
     check(cluster, mount="/x", copies=7 / 5)
 
 
+def test_recording_and_slices_change_nothing(tmp_path):
+    topology, attach = FABRICS["leaf_spine"]
+    cluster = Cluster.from_dict({"name": "x", "topology": topology, "storage": {**LUSTRE, "attach": attach}})
+    plain = fabricsim.replay(trace(8), cluster)
+    recorded = fabricsim.replay(trace(8), cluster, record=("series", "rpcs"), out=tmp_path, threads=2)
+    assert plain.digest == recorded.digest and plain.summary == recorded.summary
+    program = build_program(compile(cluster), trace(8))
+    run = engine.Run(program.model.engine, program.engine)
+    run.step()
+    assert run.digest == plain.digest
+    rpcs = recorded.table("rpcs")
+    assert rpcs.num_rows == sum(recorded.table("clients")["rpcs"].to_pylist())
+    ways = [rpcs[name].to_numpy() for name in ("sent_ps", "queued_ps", "began_ps", "served_ps", "done_ps")]
+    assert all((np.diff(times) >= 0).all() for times in np.stack(ways, axis=1))
+    written = [row for row in rpcs.to_pylist() if row["kind"] == "write"]
+    assert sum(row["bytes"] for row in written) == plain.summary["storage"]["rpc_written_bytes"]
+    again = fabricsim.Result.load(tmp_path)
+    assert again.table("storage").equals(
+        plain.table("storage").replace_schema_metadata(again.storage.schema.metadata)
+    )
+
+
 def test_ranks_keep_their_routes():
     topology, _ = FABRICS["fat_tree"]
     plain = compile(Cluster.from_dict({"name": "x", "topology": topology}))

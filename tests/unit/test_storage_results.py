@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from store_tables import store_table
 
@@ -136,3 +138,12 @@ def test_without_storage_operations_nothing_is_told(star):
     assert "storage" not in result.summary
     assert result.storage is None
     assert result.summary["hosts"] == 8
+
+
+def test_keys_of_the_summary_are_documented(star):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    summary = fabricsim.replay(trace(), star).summary
+    storage = summary["storage"]
+    wanted = {*storage, *storage["by_kind"][0], *storage["file_systems"][0], *storage["slowest_targets"][0]}
+    wanted |= set(summary["breakdown"]["mean"])
+    assert sorted(name for name in wanted if f"`{name}`" not in text) == []
