@@ -28,7 +28,7 @@ static void meet(const fab_at_t *at, const fab_store_config_t *config, fab_impor
     const uint32_t host = fab_store_where(config, import->server, at->client->host, at->now_ps);
     import->at = host != FAB_NONE ? host : fab_store_host(config, import->server, at->client->host);
     for (uint32_t i = 0; i < config->failure_count; i++)
-        import->epoch += config->failures[i].server == import->server && config->failures[i].when_ps <= at->now_ps;
+        import->epoch += config->failures[i].server == import->server && config->failures[i].up_ps <= at->now_ps;
 }
 
 fab_import_t *fab_client_import(const fab_at_t *at, uint32_t store, uint32_t server)
