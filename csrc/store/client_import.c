@@ -21,8 +21,21 @@ static void arm(const fab_at_t *at, fab_import_t *import, int64_t when_ps)
 
 void fab_client_watch(const fab_at_t *at, fab_import_t *import)
 {
-    if (import->due_ps == FAB_NEVER)
-        arm(at, import, at->now_ps + values_of(at, import)[FAB_STORE_TIMEOUT_PS]);
+    const int64_t due_ps = at->now_ps + values_of(at, import)[FAB_STORE_TIMEOUT_PS];
+    if (import->due_ps > due_ps)
+        arm(at, import, due_ps);
+}
+
+/* When a client that waits for nothing asks: it does so now and then, and all that tells it anything is the first time
+ * after a failure that it knows nothing of. */
+static int64_t idle_due_ps(const fab_at_t *at, const fab_import_t *import)
+{
+    const fab_store_config_t *config = &at->store->configs[import->store];
+    uint32_t known = import->epoch;
+    for (uint32_t i = 0; i < config->failure_count; i++)
+        if (config->failures[i].server == import->server && known-- == 0)
+            return config->failures[i].when_ps + config->values[FAB_STORE_TIMEOUT_PS];
+    return FAB_NEVER;
 }
 
 /* ---- what a server may still lose --------------------------------------------------------------- */
@@ -102,10 +115,11 @@ void fab_client_import_timer(const fab_at_t *at, fab_import_t *import)
         ask(at, import, FAB_RPC_CONNECT);
         return;
     }
-    if (!import->first)
+    const int64_t due_ps = import->first ? fab_max_i64(import->first->sent_ps, import->heard_ps) +
+                                               values_of(at, import)[FAB_STORE_TIMEOUT_PS]
+                                         : idle_due_ps(at, import);
+    if (due_ps >= FAB_NEVER)
         return;
-    const int64_t due_ps =
-        fab_max_i64(import->first->sent_ps, import->heard_ps) + values_of(at, import)[FAB_STORE_TIMEOUT_PS];
     if (due_ps > at->now_ps)
         arm(at, import, due_ps);
     else

@@ -22,7 +22,8 @@ static bool make_store(const fab_at_t *at, uint32_t s)
     return true;
 }
 
-/* Where a server is when a client first turns to it: what it could have been told before. */
+/* Where a server is when a client first turns to it: what it could have been told before. A failure whose takeover is
+ * still to come it finds out itself, so that it sends again what the server never had. */
 static void meet(const fab_at_t *at, const fab_store_config_t *config, fab_import_t *import)
 {
     const uint32_t host = fab_store_where(config, import->server, at->client->host, at->now_ps);
