@@ -280,15 +280,19 @@ class _Task:
     def pause(self, *, token: int = -1, until_ps: int = -1, at_barrier: bool = False) -> tuple[int, int]:
         """Hand the turn back until an operation has ended, a time has come, or all are at the barrier."""
         self.token, self.until_ps, self.at_barrier = token, until_ps, at_barrier
-        self.owner.back.release()
-        self.turn.acquire()
+        if self.owner.failed is None:
+            self.owner.back.release()
+            self.turn.acquire()
+        if self.owner.failed is not None:
+            raise RuntimeError("the run has failed") from self.owner.failed
         return self.times
 
     def work(self, function: Callable[[Any], Any], file_system: Any) -> None:
         self.owner.tasks[threading.get_ident()] = self
         self.turn.acquire()
         try:
-            self.result = function(file_system)
+            if self.owner.failed is None:
+                self.result = function(file_system)
         except BaseException as error:
             self.error = error
         finally:
@@ -305,6 +309,7 @@ class _Run:
         self.back = threading.Semaphore(0)
         self.tasks: dict[int, _Task] = {}
         self.finished: set[int] = set()
+        self.failed: BaseException | None = None
         self.ranks = [_Task(self, rank) for rank in ranks]
 
     def go(self) -> list[Any]:
@@ -316,6 +321,23 @@ class _Run:
         ]
         for thread in threads:
             thread.start()
+        try:
+            self._take_turns()
+        except BaseException as error:
+            # Of the core, or an interrupt: those that wait hear of it, or their threads would wait forever.
+            self.failed = error
+            for task in self.ranks:
+                task.turn.release()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        for task in self.ranks:
+            if task.error is not None:
+                raise task.error
+        return [task.result for task in self.ranks]
+
+    def _take_turns(self) -> None:
         ready = deque(self.ranks)
         waiting: list[_Task] = []
         while ready or waiting:
@@ -326,12 +348,6 @@ class _Run:
             self.back.acquire()
             if task.rank not in self.finished:
                 waiting.append(task)
-        for thread in threads:
-            thread.join()
-        for task in self.ranks:
-            if task.error is not None:
-                raise task.error
-        return [task.result for task in self.ranks]
 
     def _next(self, waiting: list[_Task]) -> list[_Task]:
         """Let time pass until some may go on; take them from ``waiting``."""

@@ -113,7 +113,9 @@ def mounts_of(model: Model) -> list[str]:
     found = [str(storage.mount) for storage in getattr(model.cluster, "storage", None) or ()]
     if not found:
         name = model.cluster.name
-        text = f"cluster {name!r} has no file system, allowed: one with [storage], such as demo-64-400g-lustre"
+        text = (
+            f"cluster {name!r} has no file system, allowed: one with [storage], such as demo-64-400g-lustre"
+        )
         raise ConfigError([Problem("--cluster", text)])
     return found
 

@@ -4,6 +4,7 @@ import datetime
 import errno
 import importlib
 import io
+import threading
 import tomllib
 from pathlib import Path
 
@@ -231,6 +232,23 @@ def test_a_run_sleeps_and_fails(session):
         session.run(work)
     with pytest.raises(RuntimeError):
         session.barrier()
+
+
+def test_a_run_ends_when_the_core_fails(session):
+    class Broken(Exception):
+        pass
+
+    wait_any = session.emulator.wait_any
+
+    def breaks(tokens, until_ps=None):
+        if len(session.emulator.ends) > 20:
+            raise Broken
+        return wait_any(tokens, until_ps)
+
+    session.emulator.wait_any = breaks
+    with pytest.raises(Broken):
+        session.run(lambda fs: [fs.pipe_file(f"/{fs.rank}-{n}", b"1") for n in range(20)])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rank ")]
 
 
 def test_two_ranks_make_one_file(session):
