@@ -1,7 +1,7 @@
 """A checkpoint through the fsspec file system: how long ranks wait, for the cache and for the servers.
 
-Eight ranks of a Lustre-like file system write a shard each, rename it when it is safe, and read back their own
-shard, which the client's cache answers, and that of the next rank, which comes from the servers.
+Eight ranks of a Lustre-like file system write a shard each, rename it when it is safe, and read back their
+own shard, which the client's cache answers, and that of the next rank, which comes from the servers.
 """
 
 import fabricsim
@@ -12,7 +12,7 @@ RANKS = range(8)
 
 
 def save(fs: fabricsim.FileSystem) -> tuple[int, int, int]:
-    """Return how long a rank waited until its shard was in the cache, on the servers, and had its name; ps."""
+    """Return how long a rank waited until its shard was in the cache, on the servers, and named; ps."""
     begun, path = fs.now(), f"/step-1/shard-{fs.rank}"
     with fs.open(f"{path}.tmp", "wb") as f:
         for _ in range(SHARD // MIB):
