@@ -55,7 +55,7 @@ for _tier, _network in _FSX_NETWORK.items():
             tolerance=0.02,
             source="AWS, Amazon FSx for Lustre user guide, performance",
             kind="storage",
-            status="calibrated: the tier's rates are those of targets, and of a server's memory and buses",
+            status="calibrated: rates of the tier",
         )(_fsx(_tier, *_settings))
 
 
