@@ -31,6 +31,7 @@ typedef struct {
     uint32_t object_count;
     uint32_t *targets;  /* [object_count] target of each object; those on metadata servers: target_count + server */
     uint32_t content;   /* of the name: the file whose objects it stands for */
+    uint32_t before;    /* and what it stood for before a rename from another server */
     bool exists;        /* the name */
     bool placed, stale; /* the content: it has its targets; all its mirrors but the first are stale */
 } fab_file_t;

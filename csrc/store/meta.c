@@ -21,10 +21,18 @@ typedef struct undo {
     bool existed;
 } undo_t;
 
+/* A rename that another server has a copy of. */
+typedef struct renaming {
+    struct renaming *next;
+    fab_rpc_t *rpc, *copy; /* copy: NULL while that server is down */
+    uint32_t to, epoch;
+} renaming_t;
+
 typedef struct fab_meta {
     int64_t *free_ps; /* [directory_count] from when on each directory, or this server's stripe of it, is free */
     uint32_t directory_count;
     undo_t *undo_first, *undo_last; /* in the order of their changes; where servers fail */
+    renaming_t *renaming;
 } meta_t;
 
 static const int64_t *values_of(const fab_server_t *self) { return fab_server_config(self)->values; }
@@ -199,34 +207,72 @@ static uint32_t epoch_of(const fab_store_config_t *config, uint32_t server, int6
     return epoch;
 }
 
-/* Hands a rename to another server; where that is down it is tried again. */
-static void hand_over(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, uint32_t to, uint8_t stage,
-                      int64_t now_ps)
+/* Sends the other server a copy: the request itself stays here. If that one fails another will follow. */
+static void forward(fab_server_t *self, fab_worker_t *worker, renaming_t *renaming, int64_t now_ps)
 {
     const fab_store_config_t *config = fab_server_config(self);
-    const uint32_t host = fab_store_where(config, to, self->host, now_ps);
-    if (host == FAB_NONE) {
-        set_timer(self, worker, rpc, rpc->stage, now_ps, now_ps + config->values[FAB_STORE_RECONNECT_PS]);
+    const uint32_t here = host_of(self, now_ps), there = fab_store_where(config, renaming->to, self->host, now_ps);
+    renaming->copy = NULL;
+    int64_t again_ps = FAB_NEVER;
+    for (uint32_t i = 0; i < config->failure_count; i++)
+        if (config->failures[i].server == renaming->to && config->failures[i].up_ps > now_ps)
+            again_ps = fab_min_i64(again_ps, config->failures[i].up_ps);
+    if (again_ps < FAB_NEVER)
+        fab_store_set_timer(self->store, worker, here, FAB_STORE_TIMER_RECOVER, self, again_ps);
+    if (there == FAB_NONE || !(renaming->copy = fab_store_rpc(worker)))
         return;
-    }
-    rpc->target = self->number;
-    rpc->server = to;
-    rpc->epoch = epoch_of(config, to, now_ps);
-    rpc->stage = stage;
-    fab_store_post(self->store, worker, host_of(self, now_ps), host, FAB_STORE_REQUEST, rpc,
-                   config->values[FAB_STORE_REQUEST_BYTES], now_ps);
+    renaming->epoch = epoch_of(config, renaming->to, now_ps);
+    fab_rpc_t *copy = renaming->copy;
+    *copy = *renaming->rpc;
+    copy->stage = STAGE_FORWARDED;
+    copy->target = self->number;
+    copy->end = self->epoch;
+    copy->server = renaming->to;
+    copy->epoch = renaming->epoch;
+    copy->offset = name_of(self, copy->file)->content;
+    fab_store_post(self->store, worker, here, there, FAB_STORE_REQUEST, copy, config->values[FAB_STORE_REQUEST_BYTES],
+                   now_ps);
 }
 
-static void rename_there(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+static void hand_over(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, uint32_t to, int64_t now_ps)
 {
-    fab_file_t *name = name_of(self, rpc->object);
-    const uint32_t content = (uint32_t)rpc->offset;
-    if (content != name->content || !name->exists) { /* not yet: it may be here again after a wait */
-        rpc->offset = name->content;
+    renaming_t *renaming = fab_store_take(worker, sizeof *renaming);
+    if (!renaming)
+        return;
+    *renaming = (renaming_t){.next = self->meta_state->renaming, .rpc = rpc, .to = to};
+    self->meta_state->renaming = renaming;
+    forward(self, worker, renaming, now_ps);
+}
+
+void fab_meta_hand_over_again(fab_server_t *self, fab_worker_t *worker, int64_t now_ps)
+{
+    for (renaming_t *r = self->meta_state ? self->meta_state->renaming : NULL; r; r = r->next)
+        if (!r->copy || r->epoch != epoch_of(fab_server_config(self), r->to, now_ps))
+            forward(self, worker, r, now_ps);
+}
+
+/* At the second server. It may have made the change before, for a copy whose answer came to nobody. Neither has the
+ * answer to this one anyone who waits for it if the first server has failed meanwhile. */
+static void rename_there(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *copy, int64_t now_ps)
+{
+    const fab_store_config_t *config = fab_server_config(self);
+    fab_file_t *name = name_of(self, copy->object);
+    const uint32_t content = (uint32_t)copy->offset, first = copy->target;
+    if (content != name->content || !name->exists) {
+        name->before = name->content;
         name->content = content;
         name->exists = true;
     }
-    hand_over(self, worker, rpc, rpc->target, STAGE_RETURNED, now_ps);
+    if (epoch_of(config, first, now_ps) != (uint32_t)copy->end) {
+        fab_store_give(worker, copy, sizeof *copy);
+        return;
+    }
+    copy->stage = STAGE_RETURNED;
+    copy->server = first;
+    copy->epoch = (uint32_t)copy->end;
+    copy->offset = name->before;
+    fab_store_post(self->store, worker, host_of(self, now_ps), fab_store_where(config, first, self->host, now_ps),
+                   FAB_STORE_REQUEST, copy, config->values[FAB_STORE_REQUEST_BYTES], now_ps);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------------------- */
@@ -303,8 +349,7 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
         rpc->refused = !is_there(self, rpc->file);
         if (rpc->refused)
             break;
-        rpc->offset = name_of(self, rpc->file)->content;
-        hand_over(self, worker, rpc, other, STAGE_FORWARDED, now_ps);
+        hand_over(self, worker, rpc, other, now_ps);
         return;
     default: break;
     }
@@ -319,6 +364,25 @@ int fab_meta_new(fab_server_t *self, fab_worker_t *worker)
     return self->meta_state ? FAB_OK : FAB_E_MEMORY;
 }
 
+/* The second server has done its part; unless another copy told so already. */
+static void is_renamed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *copy, int64_t now_ps)
+{
+    renaming_t **place = &self->meta_state->renaming;
+    while (*place && (*place)->copy != copy)
+        place = &(*place)->next;
+    renaming_t *renaming = *place;
+    const uint32_t content = (uint32_t)copy->offset;
+    fab_store_give(worker, copy, sizeof *copy);
+    if (!renaming)
+        return;
+    fab_rpc_t *rpc = renaming->rpc;
+    *place = renaming->next;
+    fab_store_give(worker, renaming, sizeof *renaming);
+    fab_server_changed(self, worker, rpc, now_ps);
+    change(self, worker, rpc, rpc->file, content, false);
+    finish(self, worker, rpc, now_ps);
+}
+
 void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     if (rpc->stage == STAGE_FORWARDED) {
@@ -326,11 +390,7 @@ void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
         return;
     }
     if (rpc->stage == STAGE_RETURNED) {
-        fab_server_changed(self, worker, rpc, now_ps);
-        change(self, worker, rpc, rpc->file, (uint32_t)rpc->offset, false);
-        rpc->target = FAB_NONE;
-        rpc->offset = 0;
-        finish(self, worker, rpc, now_ps);
+        is_renamed(self, worker, rpc, now_ps);
         return;
     }
     fab_service_t *service = &self->meta;
@@ -372,6 +432,7 @@ void fab_meta_forget(fab_server_t *self, fab_worker_t *worker)
     if (!meta)
         return;
     self->meta.first = NULL;
+    meta->renaming = NULL;
     self->meta.waiting = 0;
     self->meta.threads_free = (uint32_t)values_of(self)[FAB_STORE_META_THREADS_COUNT];
     for (uint32_t d = 0; d < meta->directory_count; d++)

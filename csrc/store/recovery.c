@@ -149,7 +149,10 @@ void fab_recover_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, 
             return;
         }
     }
-    if (where(self, now_ps) != host || !self->recovering || self->recovery->awaited == 0)
+    if (where(self, now_ps) != host)
+        return;
+    fab_meta_hand_over_again(self, worker, now_ps);
+    if (!self->recovering || self->recovery->awaited == 0)
         return;
     if (now_ps < self->recovery->soft_ps) {
         fab_store_set_timer(store, worker, host, FAB_STORE_TIMER_RECOVER, self, self->recovery->soft_ps);
@@ -216,6 +219,8 @@ void fab_recover_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rp
 bool fab_recover_holds(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     recovery_t *r = self->recovery;
+    if (rpc->stage) /* of another server, which has begun it */
+        return false;
     if (!self->recovering) {
         r->state[rpc->client] = CLIENT_HERE;
         return false;

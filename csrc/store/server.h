@@ -102,6 +102,8 @@ void fab_server_changed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc
 int fab_meta_new(fab_server_t *self, fab_worker_t *worker);
 /* Chooses the targets of a content that has none yet. */
 void fab_meta_place(fab_server_t *self, uint32_t file);
+/* Renames that wait for a server which has failed are sent there again. */
+void fab_meta_hand_over_again(fab_server_t *self, fab_worker_t *worker, int64_t now_ps);
 /* It has failed: names are as they were committed. Before fab_server_forget. */
 void fab_meta_forget(fab_server_t *self, fab_worker_t *worker);
 void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);

@@ -1,5 +1,6 @@
-"""Servers that fail: nothing is lost, replays keep their order, the window ends early, late clients are told."""
+"""Servers that fail: nothing is lost, replays keep their order, the window ends early, the late are told."""
 
+import random
 from itertools import pairwise
 
 import numpy as np
@@ -181,6 +182,69 @@ def test_a_metadata_server_with_a_partner():
     assert run.servers()["changes"][2:].sum() == len(work)
     gaps = [b - a for a, b in pairwise(np.sort(column(run, "open", "done_ps")))]
     assert max(gaps) > 40 * MS
+
+
+def random_work(dice, clients):
+    """Writes of all kinds, reads, renames across directories, pauses; in the end all is made safe."""
+    names = ["/d/own.{rank}", "/d/all", "/e/own.{rank}"]
+    work = []
+    for k in range(dice.randint(1, 12)):
+        ranks = sorted(dice.sample(range(clients), dice.randint(1, clients)))
+        name, size, at = (
+            dice.choice(names),
+            dice.choice([1000, 100_000, MIB, 20 * MIB]),
+            dice.randrange(40) * MIB,
+        )
+        kind = dice.choice(["write", "write", "direct", "group", "read", "fsync", "stat", "wait", "rename"])
+        work.append(create(*ranks, file=name))
+        if kind == "wait":
+            work += [wait(r, int(10 ** dice.uniform(7, 11.7))) for r in ranks]
+        elif kind == "rename":
+            for r in ranks:
+                old, new = f"/{dice.choice('de')}/tmp{k}.{r}", f"/{dice.choice('de')}/done{k}.{r}"
+                work += [create(r, file=old), io("write", r, file=old, size=size, offset=0)]
+                work += [io("fsync", r, file=old), io("rename", r, file=old, new_file=new)]
+                work += [io("stat", r, file=new)]
+        elif kind in ("fsync", "stat"):
+            work.append(io(kind, *ranks, file=name))
+        else:
+            flags = {"flags": kind} if kind in ("direct", "group") else {}
+            kind = "write" if flags else kind
+            work.append(io(kind, *ranks, file=name, size=size, offset=at, stride=size, **flags))
+    for name in names:
+        work += [create(*range(clients), file=name), io("fsync", *range(clients), file=name)]
+    return work
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_anything_may_fail_at_any_time(seed):
+    dice = random.Random(seed)
+    clients, servers, metas = dice.randint(1, 5), dice.randint(1, 3), dice.randint(1, 3)
+    failures = []
+    for server in range(servers + metas):
+        at_ps = 0
+        while dice.random() < 0.5:
+            at_ps += int(10 ** dice.uniform(7.5, 12))
+            failures.append((at_ps, server, at_ps + int(10 ** dice.uniform(8, 12))))
+            at_ps = failures[-1][2]
+    world = Storage(
+        clients=clients,
+        servers=servers,
+        metas=metas,
+        targets_per_server=dice.randint(1, 3),
+        partners=[(s + 1) % servers if servers > 1 else -1 for s in range(servers)],
+        meta_partners=[servers + (m + 1) % metas if metas > 1 else -1 for m in range(metas)],
+        failures=failures,
+        params={
+            **FAILING,
+            "stripe_count": dice.randint(1, 4),
+            "commit_ps": dice.choice([0, MS, 500 * MS, 5 * S]),
+            "dom_bytes": dice.choice([0, 65536]),
+        },
+    )
+    run = world.run(*random_work(dice, clients), stripes=dice.choice([1, metas]), threads=1 + seed % 3)
+    told = run.clients()
+    assert told["refused"].sum() == told["evictions"].sum() == told["lost_dirty_bytes"].sum() == 0
 
 
 @pytest.mark.parametrize("threads", [2, 3])
