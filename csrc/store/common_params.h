@@ -152,7 +152,7 @@
 /* No cache in the client: nothing dirty, nothing ahead; what is read or written goes straight to the application. */
 #define FAB_STORE_NO_CACHE_PARAMS(why)                                                                                 \
     FAB_STORE_P_CACHE(0, why), FAB_STORE_P_MAX_DIRTY_BYTES(INT64_C(64) << 20, "unused without a cache"),               \
-        FAB_STORE_P_CACHE_BYTES(0, why), FAB_STORE_P_DIRTY_EXPIRE_PS(0, "unused without a cache"),                     \
+        FAB_STORE_P_CACHE_BYTES(0, why), FAB_STORE_P_DIRTY_EXPIRE_PS(30 * FAB_STORE_S, "unused without a cache"),      \
         FAB_STORE_P_GRANT_BYTES(INT64_C(64) << 20, "unused without a cache"), FAB_STORE_P_READAHEAD_BYTES(0, why),     \
         FAB_STORE_P_READAHEAD_WHOLE_BYTES(0, why)
 
