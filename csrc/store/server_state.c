@@ -130,7 +130,7 @@ void fab_server_fill(fab_server_t *self, fab_worker_t *worker, uint32_t target, 
         return;
     object->last_transno = fab_max_i64(object->last_transno, transno);
     object->size = fab_max_i64(object->size, offset + bytes);
-    if (fab_server_config(self)->failure_count)
+    if (fab_server_config(self)->failure_count && transno > self->committed)
         remember(self, worker, object, offset, offset + bytes, transno);
     if (fab_extents_add(&object->written, &worker->pool, offset, offset + bytes) < 0)
         worker->error = FAB_E_MEMORY;

@@ -139,6 +139,21 @@ static void a_failure_takes_back_what_is_not_committed(void)
     }
 }
 
+/* With a commit at every change the write is safe before its bytes are counted. */
+static void a_write_that_is_committed_at_once_stays(void)
+{
+    make();
+    config.values[FAB_STORE_COMMIT_PS] = 0;
+    file_bytes[0] = -1;
+    fab_rpc_t rpc = {0};
+    fab_server_changed(server, &worker, &rpc, 1);
+    fab_server_fill(server, &worker, 0, 0, 0, 10, 20, rpc.transno);
+    fab_server_forget(server, &worker);
+    CHECK_EQ(fab_server_object(server, &worker, 0, 0, 0)->written.bytes, 20);
+    CHECK_EQ(server->transno, 1);
+    finish();
+}
+
 static void what_is_left_undone_is_told(void)
 {
     make();
@@ -162,5 +177,6 @@ void test_store_state(void)
     objects_begin_with_what_was_there();
     many_objects_are_found_again();
     a_failure_takes_back_what_is_not_committed();
+    a_write_that_is_committed_at_once_stays();
     what_is_left_undone_is_told();
 }
