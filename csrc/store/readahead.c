@@ -238,7 +238,8 @@ static bool next_unit(const fab_at_t *at, fab_client_op_t *op)
     const int64_t end = fab_min_i64(segment->end, (segment->at / rpc_bytes + 1) * rpc_bytes);
     const int64_t there = fab_min_i64(end, readable(object, segment->at));
     const bool coming = range_end(&object->reading, there) > there;
-    if (there < end && (coming || there < object->end)) {
+    const bool gone = there == segment->at && there < object->end; /* a part alone is copied: it may go, too */
+    if (there < end && (coming || gone)) {
         if (!coming) /* it was here, and had to go before it was copied */
             ask_gaps(at, object, there, end);
         op->waits = true;

@@ -192,6 +192,18 @@ def test_a_small_cache_reads_everything_once(cache: int) -> None:
     assert 128 * MIB - cache <= own["rpc_read_bytes"] <= 128 * MIB
 
 
+def test_a_read_gets_on_without_any_room_in_the_cache() -> None:
+    """What was there when it began is gone before the rest has come, again and again."""
+    run = storage(cache_bytes=0, dirty_expire_ps=0).run(
+        io("read", size=3 * MIB, offset=MIB),
+        io("write", size=4096),
+        io("write", size=5000, offset=MIB),
+        io("read", size=4 * MIB),
+        io("fsync"),
+    )
+    assert client(run)["bytes_read"] == 7 * MIB
+
+
 # ---- locks
 
 
