@@ -350,8 +350,9 @@ typedef struct {
 } fab_client_row_t;
 
 typedef struct {
-    int64_t rank, store, server, target, kind, file, object, offset, bytes, sent_ps, queued_ps, began_ps, target_ps,
-        served_ps, done_ps;
+    int64_t rank, store, server, target, kind, file, object, offset, bytes;
+    int64_t granted_end; /* lock: the last byte granted; -1 else */
+    int64_t sent_ps, queued_ps, began_ps, target_ps, served_ps, done_ps;
 } fab_rpc_row_t;
 
 /* Each returns how many rows there are, and writes them if they fit in `limit`. */

@@ -276,6 +276,7 @@ void fab_store_record(fab_store_t *self, fab_worker_t *worker, const fab_rpc_t *
         .object = rpc->object == FAB_NONE ? -1 : (int64_t)rpc->object,
         .offset = rpc->offset,
         .bytes = rpc->bytes,
+        .granted_end = rpc->kind == FAB_RPC_LOCK ? rpc->end : -1,
         .sent_ps = rpc->sent_ps,
         .queued_ps = rpc->queued_ps,
         .began_ps = rpc->began_ps,

@@ -464,8 +464,8 @@ cdef class Run:
 
     def rpcs(self):
         """Return the way of every storage RPC (needs ``record_rpcs``), by rank and completion; kind as in ``RPC_KINDS``."""
-        names = ("rank", "store", "server", "target", "kind", "file", "object", "offset", "bytes", "sent_ps", "queued_ps",
-                 "began_ps", "target_ps", "served_ps", "done_ps")
+        names = ("rank", "store", "server", "target", "kind", "file", "object", "offset", "bytes", "granted_end",
+                 "sent_ps", "queued_ps", "began_ps", "target_ps", "served_ps", "done_ps")
         cdef int64_t n = c.fab_run_rpcs(self.ptr, NULL, -1)
         cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
         c.fab_run_rpcs(self.ptr, <c.fab_rpc_row_t *>&rows[0, 0], n)
