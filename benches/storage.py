@@ -20,17 +20,28 @@ GOALS = {"rpcs": "1 CPU-second", "checkpoint": "60 CPU-seconds, 2 GB"}
 
 
 def cluster_of(ranks: int, train: int, storage: dict[str, Any], link: str) -> Any:
+    """Leaves of 32 ranks under as many spines as they have uplinks, servers in turn on the leaves."""
     import fabricsim
+
+    leaves, spines = ranks // 32, 16 if ranks > 64 else 4
 
     return fabricsim.Cluster.from_dict(
         {
             "name": "bench",
-            "topology": {"kind": "star", "hosts": ranks, "rate": link, "latency": "500ns"},
+            "topology": {
+                "kind": "leaf_spine",
+                "leaves": leaves,
+                "spines": spines,
+                "hosts_per_leaf": 32,
+                "host_rate": link,
+                "fabric_rate": "400Gbps",
+                "latency": "500ns",
+            },
             "transport": {"train_count": train},
             "link": {"model": "pause", "xoff_bytes": 2_000_000, "headroom_bytes": 1_000_000},
             "switch": {"buffer_bytes": 4_000_000_000, "ecn": False},
             "congestion_control": {"model": "none"},
-            "storage": [{"attach": "*", "latency": "500ns"} | storage],
+            "storage": [{"attach": "leaf*", "latency": "500ns"} | storage],
         }
     )
 

@@ -52,11 +52,15 @@ int fab_buffer_init(fab_switches_t *switches, const fab_fabric_t *fabric)
         buffer->in_bytes = calloc(ports, sizeof *buffer->in_bytes);
         buffer->level_bytes = calloc(ports, sizeof *buffer->level_bytes);
         buffer->headroom_bytes = calloc(ports, sizeof *buffer->headroom_bytes);
-        buffer->release_ps = calloc(ports, sizeof *buffer->release_ps);
-        buffer->in_paused = calloc(ports, sizeof *buffer->in_paused);
+        const size_t blocks = ports / FAB_BUFFER_BLOCK + 1;
+        buffer->release_ps = malloc(blocks * FAB_BUFFER_BLOCK * sizeof *buffer->release_ps);
+        buffer->block_ps = malloc(blocks * sizeof *buffer->block_ps);
+        buffer->in_paused = calloc(ports / 64 + (size_t)1, sizeof *buffer->in_paused);
         if (!buffer->in_bytes || !buffer->level_bytes || !buffer->headroom_bytes || !buffer->release_ps ||
-            !buffer->in_paused)
+            !buffer->block_ps || !buffer->in_paused)
             return FAB_E_MEMORY;
+        for (size_t p = 0; p < blocks * FAB_BUFFER_BLOCK; p++)
+            buffer->release_ps[p] = buffer->block_ps[p / FAB_BUFFER_BLOCK] = FAB_NEVER;
         for (uint32_t p = 0; p < node->port_count; p++)
             buffer->headroom_bytes[p] = fab_threshold_headroom_of_port(config, net, node->first_link + p);
         buffer->shared_bytes -= fab_threshold_headroom(config, net, node);
@@ -73,6 +77,7 @@ void fab_buffer_free(fab_switches_t *switches)
         free(b->level_bytes);
         free(b->headroom_bytes);
         free(b->release_ps);
+        free(b->block_ps);
         free(b->in_paused);
     }
     free(switches->buffers);
@@ -96,9 +101,9 @@ void fab_buffer_check_end(const fab_switches_t *switches, const fab_fabric_t *fa
             fab_problems_add(problems, "switch %u: %" PRId64 " bytes left in the buffer, %u inputs paused", node->index,
                              buffer->used_bytes, buffer->paused_count);
         for (uint32_t p = 0; buffer->in_bytes && p < node->port_count; p++)
-            if (buffer->in_bytes[p] || buffer->in_paused[p])
-                fab_problems_add(problems, "switch %u: port %u: %" PRId64 " bytes left, paused %u", node->index, p,
-                                 buffer->in_bytes[p], buffer->in_paused[p]);
+            if (buffer->in_bytes[p] || fab_buffer_is_paused(buffer, p))
+                fab_problems_add(problems, "switch %u: port %u: %" PRId64 " bytes left, paused %d", node->index, p,
+                                 buffer->in_bytes[p], fab_buffer_is_paused(buffer, p));
     }
 }
 
@@ -184,11 +189,11 @@ bool fab_buffer_attend_input(const fab_switch_config_t *config, fab_buffer_t *se
         }
     if (self->in_bytes[in_port] <= self->calm_bytes) /* it only seemed more: the counts lagged */
         return true;
-    if (self->in_paused[in_port])
+    if (fab_buffer_is_paused(self, in_port))
         return self->in_bytes[in_port] <= self->level_bytes[in_port] + self->headroom_bytes[in_port];
     if (self->in_bytes[in_port] <= xoff_level(config, self))
         return true;
-    self->in_paused[in_port] = 1;
+    self->in_paused[in_port / 64] |= UINT64_C(1) << in_port % 64;
     self->level_bytes[in_port] = self->in_bytes[in_port];
     send_pause(self, fabric, worker, node, in_port, FAB_PAUSE, now_ps);
     if (self->paused_count++ == 0)
@@ -219,21 +224,23 @@ static void resume_inputs(const fab_switch_config_t *config, fab_buffer_t *self,
                           fab_worker_t *worker, const fab_node_t *node, int64_t now_ps)
 {
     const int64_t level = xoff_level(config, self) - config->link.xon_gap_bytes;
-    for (uint32_t p = 0; p < node->port_count; p++) {
-        if (!self->in_paused[p] || self->in_bytes[p] > fab_max_i64(level, 0))
-            continue;
-        self->in_paused[p] = 0;
-        self->paused_count--;
-        send_pause(self, fabric, worker, node, p, FAB_RESUME, now_ps);
-        fab_buffer_watch(self, fabric, node, p);
-    }
+    for (uint32_t first = 0; first < node->port_count; first += 64)
+        for (uint64_t left = self->in_paused[first / 64]; left; left &= left - 1) {
+            const uint32_t p = first + (uint32_t)__builtin_ctzll(left);
+            if (self->in_bytes[p] > fab_max_i64(level, 0))
+                continue;
+            self->in_paused[p / 64] &= ~(UINT64_C(1) << p % 64);
+            self->paused_count--;
+            send_pause(self, fabric, worker, node, p, FAB_RESUME, now_ps);
+            fab_buffer_watch(self, fabric, node, p);
+        }
 }
 
 int64_t fab_buffer_next_release_ps(const fab_buffer_t *self, uint32_t port_count)
 {
     int64_t next_ps = FAB_NEVER;
-    for (uint32_t p = 0; p < port_count; p++)
-        next_ps = fab_min_i64(next_ps, self->release_ps[p]);
+    for (uint32_t b = 0; b < (port_count + FAB_BUFFER_BLOCK - 1) / FAB_BUFFER_BLOCK; b++)
+        next_ps = fab_min_i64(next_ps, self->block_ps[b]);
     return next_ps;
 }
 
@@ -244,12 +251,17 @@ void fab_buffer_release_until(const fab_switch_config_t *config, fab_buffer_t *s
         const int64_t now_ps = fab_buffer_next_release_ps(self, node->port_count);
         if (now_ps > until_ps)
             return;
-        for (uint32_t p = 0; p < node->port_count; p++) { /* all that leaves at this time, then the XONs */
-            if (self->release_ps[p] != now_ps)
+        /* all that leaves at this time, then the XONs */
+        for (uint32_t first = 0; first < node->port_count; first += FAB_BUFFER_BLOCK) {
+            if (self->block_ps[first / FAB_BUFFER_BLOCK] != now_ps)
                 continue;
-            const uint32_t l = fabric->net->out_link[node->first_link + p];
-            fab_buffer_release_one(self, &fabric->links[l], &fabric->ports[l]);
-            fab_buffer_watch(self, fabric, node, p);
+            for (uint32_t p = first; p < first + FAB_BUFFER_BLOCK; p++) {
+                if (self->release_ps[p] != now_ps)
+                    continue;
+                const uint32_t l = fabric->net->out_link[node->first_link + p];
+                fab_buffer_release_one(self, &fabric->links[l], &fabric->ports[l]);
+                fab_buffer_watch(self, fabric, node, p);
+            }
         }
         resume_inputs(config, self, fabric, worker, node, now_ps);
     }

@@ -32,6 +32,11 @@ void fab_buffer_obey(fab_buffer_t *self, const fab_fabric_t *fabric, fab_worker_
 void fab_buffer_release_until(const fab_switch_config_t *config, fab_buffer_t *self, const fab_fabric_t *fabric,
                               fab_worker_t *worker, const fab_node_t *node, int64_t until_ps);
 
+FAB_INLINE bool fab_buffer_is_paused(const fab_buffer_t *self, uint32_t port)
+{
+    return self->in_paused[port / 64] >> port % 64 & 1;
+}
+
 int64_t fab_buffer_next_release_ps(const fab_buffer_t *self, uint32_t port_count);
 
 /* Keeps release_ps of a port; only while an input is paused. */
@@ -41,6 +46,11 @@ FAB_INLINE void fab_buffer_watch(fab_buffer_t *self, const fab_fabric_t *fabric,
     const fab_link_t *link = &fabric->links[l];
     self->release_ps[port] =
         fabric->ports[l].cursor != link->visible ? fab_queue_departure_ps(link, &fabric->ports[l]) : FAB_NEVER;
+    const int64_t *block = &self->release_ps[port / FAB_BUFFER_BLOCK * FAB_BUFFER_BLOCK];
+    int64_t least_ps = block[0];
+    for (uint32_t i = 1; i < FAB_BUFFER_BLOCK; i++)
+        least_ps = fab_min_i64(least_ps, block[i]);
+    self->block_ps[port / FAB_BUFFER_BLOCK] = least_ps;
 }
 
 /* Takes the packet at the cursor out of the counts. */

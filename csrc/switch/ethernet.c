@@ -395,8 +395,8 @@ static uint32_t pauses(const fab_switches_t *self, const fab_fabric_t *fabric, u
     const fab_node_t *node = &fabric->net->nodes[fabric->net->rx_slot[l]];
     if (self->config->scheduled)
         return fab_classes_pauses(self, fabric, l);
-    const uint8_t *in_paused = self->buffers[node->index].in_paused;
-    return in_paused ? in_paused[l - node->first_link] : 0;
+    const fab_buffer_t *buffer = &self->buffers[node->index];
+    return buffer->in_paused && fab_buffer_is_paused(buffer, l - node->first_link);
 }
 
 static void check_end(const fab_switches_t *self, const fab_fabric_t *fabric, fab_problems_t *problems)

@@ -31,6 +31,8 @@ typedef struct {
     bool fecn_victim_mask;
 } fab_switch_config_t;
 
+enum { FAB_BUFFER_BLOCK = 8 };
+
 /* The buffer of one switch in a run. */
 typedef struct {
     int64_t used_bytes;      /* of counted packets; lags behind departures unless an input is paused */
@@ -40,8 +42,9 @@ typedef struct {
     int64_t *in_bytes;       /* [port] lags like used_bytes */
     int64_t *level_bytes;    /* [port] in_bytes when XOFF was sent */
     int64_t *headroom_bytes; /* [port] */
-    int64_t *release_ps;     /* [port] next departure, kept while an input is paused */
-    uint8_t *in_paused;      /* [port] */
+    int64_t *release_ps;     /* [port] next departure, kept while an input is paused; FAB_NEVER behind the last port */
+    int64_t *block_ps;       /* [port / FAB_BUFFER_BLOCK] the least of them */
+    uint64_t *in_paused;     /* [port / 64] bits: the inputs that are */
     uint32_t paused_count;
     bool tight;                   /* a lossy switch so full that every queue must be looked at */
     int64_t seen_ps, seen_bytes;  /* lossy: when the whole buffer was last added up, and what was in it */
