@@ -565,7 +565,11 @@ def compiled_preset():
         ([all_reduce(0, 1, size=2**62)], InputError, "bytes"),
         ([compute(0, duration_ps=2**62)], InputError, "duration_ps"),
         ([{"kind": "dance", "ranks": [0]}], InputError, "unknown kind 'dance'"),
-        ([{"kind": "write", "ranks": [0], "bytes": 5, "file": "x"}], InputError, r"the cluster has no \[storage\]"),
+        (
+            [{"kind": "write", "ranks": [0], "bytes": 5, "file": "x"}],
+            InputError,
+            r"the cluster has no \[storage\]",
+        ),
     ],
 )
 def test_replay_refuses(compiled_preset, rows, error, words):

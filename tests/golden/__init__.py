@@ -1,4 +1,4 @@
-"""Golden digests of the shared scenes (``tests/scenes.py``); ``python tests/golden`` writes them anew."""
+"""Golden digests of shared scenes (``scenes.py``, ``store_scenes.py``); ``python tests/golden`` writes them anew."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from scenes import SCENES
+from store_scenes import STORE_SCENES
 
 DIGESTS = Path(__file__).with_name("digests.json")
 
@@ -17,6 +18,11 @@ def digests() -> dict[str, str]:
         run = make().run()
         run.step()
         found[name] = run.digest
+    for name, start in STORE_SCENES.items():
+        store = start()
+        store.step()
+        store.check()
+        found[name] = store.digest
     return found
 
 
