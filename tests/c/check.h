@@ -79,5 +79,6 @@ void test_store_target(void);
 void test_store_layout(void);
 void test_store_state(void);
 void test_threads(void);
+void test_store_run(void);
 
 #endif

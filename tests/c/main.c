@@ -37,6 +37,7 @@ static const struct {
     {"store_layout", test_store_layout},
     {"store_state", test_store_state},
     {"threads", test_threads},
+    {"store_run", test_store_run},
 };
 
 /* Without arguments all tests; else those named. */

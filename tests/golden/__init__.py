@@ -1,4 +1,4 @@
-"""Golden digests of shared scenes (``scenes.py``, ``store_scenes.py``); ``python tests/golden`` writes them anew."""
+"""Digests of shared scenes (``scenes.py``, ``store_scenes.py``); ``python tests/golden`` writes them anew."""
 
 from __future__ import annotations
 
