@@ -4,13 +4,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := $(wildcard csrc/*/*.[ch]) fabricsim/_core/engine.pyx fabricsim/_core/core.pxd setup.py pyproject.toml
+CORE := $(wildcard csrc/*/*.[ch]) $(wildcard fabricsim/_core/*.p[yx][xdi]) setup.py pyproject.toml
+# What the tests install; CI adds torch, which is large: EXTRAS=test,torch
+EXTRAS ?= test
+comma := ,
+TESTED := $(VENV)/.$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: help demo test check asan bench docs format clean
 
 help:
 	@echo "make demo    replay a training step of 64 GPUs that ships with the project"
-	@echo "make test    every test"
+	@echo "make test    every test; those of torch with EXTRAS=test,torch"
 	@echo "make check   the tests, format, lint, types and the C tests under sanitizers"
 	@echo "make asan    the C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench   speed and instructions per packet-hop (needs valgrind for the latter)"
@@ -19,7 +23,7 @@ help:
 demo: $(VENV)/.run
 	$(BIN)/fabricsim demo
 
-test: $(VENV)/.test
+test: $(TESTED)
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.check test asan
@@ -48,11 +52,11 @@ $(VENV)/.run: $(BIN)/python $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+$(TESTED): $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	touch $@
 
-$(VENV)/.check: $(VENV)/.test
+$(VENV)/.check: $(TESTED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
 

@@ -6,7 +6,14 @@
 
 #include "core/base.h"
 
-enum { FAB_KEY_ENTROPY = 1, FAB_KEY_MARK = 2, FAB_KEY_SALT = 3, FAB_KEY_SPRAY = 4, FAB_KEY_BIT_ERROR = 5, FAB_KEY_PLACE = 6 };
+enum {
+    FAB_KEY_ENTROPY = 1,
+    FAB_KEY_MARK = 2,
+    FAB_KEY_SALT = 3,
+    FAB_KEY_SPRAY = 4,
+    FAB_KEY_BIT_ERROR = 5,
+    FAB_KEY_PLACE = 6
+};
 
 FAB_INLINE uint64_t fab_keyed_mix(uint64_t x)
 {
