@@ -195,7 +195,7 @@ void fab_client_drained(const fab_at_t *at, fab_client_op_t *op) { ask_sync(at, 
 static void ask_sizes(const fab_at_t *at, fab_client_op_t *op)
 {
     const fab_file_t *state = &at->store->file_state[op->file->number];
-    for (uint32_t i = 0; i < state->object_count; i++) {
+    for (uint32_t i = 0; op->file->has_objects && i < state->object_count; i++) {
         fab_client_object_t *object = fab_client_object(at, op->file, i, state->targets[i]);
         fab_call_t *call = object ? fab_client_call(at, FAB_RPC_GLIMPSE, op, object->channel->import) : NULL;
         if (!call)
@@ -217,6 +217,11 @@ static void begin_io(const fab_at_t *at, fab_client_op_t *op)
     op->file = fab_client_file(at, op->name->content);
     if (!op->file)
         return;
+    if (!op->file->has_objects) {
+        at->client->stats.refused++;
+        fab_client_op_end(at, op);
+        return;
+    }
     const bool around = (op->flags & FAB_IO_DIRECT) || !fab_client_values(at, op->file->store)[FAB_STORE_CACHE];
     op->direct = around && op->kind != FAB_OP_FSYNC;
     if (op->kind == FAB_OP_FSYNC)
@@ -286,8 +291,10 @@ static void opened(const fab_at_t *at, fab_client_op_t *op, const fab_rpc_t *rpc
     fab_client_file_t *name = op->name;
     if (!rpc->refused) {
         name->opened = name->known = true;
-        name->content = rpc->object == FAB_NONE ? name->number : rpc->object;
+        name->content = rpc->object;
         fab_client_file_t *file = fab_client_file(at, name->content);
+        if (file)
+            file->has_objects = rpc->end;
         if (file && (op->flags & FAB_IO_TRUNC) && op->kind == FAB_OP_OPEN)
             empty_file(at, file);
     }
@@ -338,8 +345,10 @@ static void stat_answered(const fab_at_t *at, fab_client_op_t *op, const fab_rpc
 {
     if (!rpc->refused && !op->name->known) {
         op->name->known = true;
-        op->name->content = rpc->object == FAB_NONE ? op->name->number : rpc->object;
+        op->name->content = rpc->object;
         op->file = fab_client_file(at, op->name->content);
+        if (op->file)
+            op->file->has_objects = rpc->end;
         if (op->file && fab_client_values(at, op->name->store)[FAB_STORE_LOCKS])
             ask_sizes(at, op);
     }

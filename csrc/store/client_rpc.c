@@ -502,7 +502,7 @@ void fab_client_reply(fab_store_t *store, fab_worker_t *worker, uint32_t host, f
     fab_call_t *call = rpc->user;
     if (call->rpc != rpc) /* answered before its server failed, and sent again */
         return;
-    if (call->kind == FAB_RPC_READ && call->moved == 0) /* the data, if there is any, is in the reply */
+    if (call->kind == FAB_RPC_READ && call->moved == 0 && there(call)) /* the data is in the reply */
         call->data_ps = pass_bus(&at, rpc->store, there(call));
     if (call->data_ps > now_ps) {
         call->stage = FAB_CALL_LATE;

@@ -124,6 +124,7 @@ struct fab_client_file {
     uint32_t number, content; /* content: the file whose objects this name stands for, after renames */
     uint8_t store;
     bool opened, opening, known; /* known: so is its layout */
+    bool has_objects;            /* the content: it is no directory */
     uint32_t opens;
     fab_client_op_t *waiting_first, *waiting_last; /* for the open */
     uint32_t object_count;

@@ -82,8 +82,9 @@ static int64_t *directory_of(const fab_server_t *self, fab_worker_t *worker, uin
     return &meta->free_ps[directory];
 }
 
-/* Waits for a file's directory, and for that of another name here, and holds them; returns until when. */
-static int64_t hold(fab_server_t *self, fab_worker_t *worker, uint32_t file, uint32_t other, int64_t now_ps)
+/* Waits for a file's directory, and for that of another name here, and holds them so long; returns until when. */
+static int64_t hold(fab_server_t *self, fab_worker_t *worker, uint32_t file, uint32_t other, int64_t held_ps,
+                    int64_t now_ps)
 {
     const bool two = other != FAB_NONE && self->store->files.directory[other] != self->store->files.directory[file];
     int64_t *second = two ? directory_of(self, worker, other) : NULL;
@@ -95,7 +96,7 @@ static int64_t hold(fab_server_t *self, fab_worker_t *worker, uint32_t file, uin
     int64_t free_ps = fab_max_i64(now_ps, *first);
     if (two)
         free_ps = fab_max_i64(free_ps, *second);
-    *first = free_ps + values_of(self)[FAB_STORE_DIRECTORY_PS];
+    *first = free_ps + held_ps;
     if (two)
         *second = *first;
     return *first;
@@ -154,6 +155,14 @@ static void change(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rp
     name->exists = exists;
 }
 
+/* Tells a client what a name stands for; what was made as a directory has no objects. */
+static void tell(const fab_server_t *self, fab_rpc_t *rpc)
+{
+    const fab_file_t *name = name_of(self, rpc->file);
+    rpc->object = name ? name->content : rpc->file;
+    rpc->end = !name || self->store->file_state[name->content].placed;
+}
+
 static void open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     const bool creates = rpc->flags & FAB_IO_CREATE, there = is_there(self, rpc->file);
@@ -167,7 +176,7 @@ static void open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
         change(self, worker, rpc, rpc->file, name->content, true);
         fab_meta_place(self, name->content);
     }
-    rpc->object = name ? name->content : rpc->file;
+    tell(self, rpc);
 }
 
 /* Makes or removes a name. */
@@ -303,13 +312,20 @@ static int64_t service_ps(const fab_server_t *self, const fab_rpc_t *rpc, bool c
     }
 }
 
+/* The part of a change's time that holds its directory. */
+static int64_t held_ps(const fab_server_t *self, int64_t time_ps)
+{
+    return fab_min_i64(time_ps, values_of(self)[FAB_STORE_DIRECTORY_PS]);
+}
+
 static void begin(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     rpc->began_ps = now_ps;
     const bool changes = is_change(self, rpc);
-    const int64_t time_ps = service_ps(self, rpc, changes);
-    const int64_t held_ps = changes ? fab_min_i64(time_ps, values_of(self)[FAB_STORE_DIRECTORY_PS]) : 0;
-    set_timer(self, worker, rpc, changes ? STAGE_BEGIN : STAGE_WORK, now_ps, now_ps + time_ps - held_ps);
+    int64_t time_ps = service_ps(self, rpc, changes);
+    if (changes)
+        time_ps -= held_ps(self, time_ps);
+    set_timer(self, worker, rpc, changes ? STAGE_BEGIN : STAGE_WORK, now_ps, now_ps + time_ps);
 }
 
 static void finish(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
@@ -337,7 +353,11 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
     const uint32_t other = other_server(self, rpc);
     switch (rpc->kind) {
     case FAB_RPC_OPEN: open_name(self, worker, rpc, now_ps); break;
-    case FAB_RPC_STAT: rpc->refused = !is_there(self, rpc->file); break;
+    case FAB_RPC_STAT:
+        rpc->refused = !is_there(self, rpc->file);
+        if (!rpc->refused)
+            tell(self, rpc);
+        break;
     case FAB_RPC_MKDIR: turn_name(self, worker, rpc, true, now_ps); break;
     case FAB_RPC_UNLINK:
     case FAB_RPC_RMDIR: turn_name(self, worker, rpc, false, now_ps); break;
@@ -386,7 +406,8 @@ static void is_renamed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *copy
 void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     if (rpc->stage == STAGE_FORWARDED) {
-        set_timer(self, worker, rpc, STAGE_THERE, now_ps, hold(self, worker, rpc->object, FAB_NONE, now_ps));
+        const int64_t time_ps = held_ps(self, values_of(self)[FAB_STORE_RENAME_PS]);
+        set_timer(self, worker, rpc, STAGE_THERE, now_ps, hold(self, worker, rpc->object, FAB_NONE, time_ps, now_ps));
         return;
     }
     if (rpc->stage == STAGE_RETURNED) {
@@ -417,8 +438,9 @@ void fab_meta_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab
     case STAGE_BEGIN: {
         const uint32_t other = other_server(self, rpc);
         const bool both = rpc->kind == FAB_RPC_RENAME && other == self->number;
+        const int64_t time_ps = held_ps(self, service_ps(self, rpc, true));
         set_timer(self, worker, rpc, STAGE_WORK, now_ps,
-                  hold(self, worker, rpc->file, both ? rpc->object : FAB_NONE, now_ps));
+                  hold(self, worker, rpc->file, both ? rpc->object : FAB_NONE, time_ps, now_ps));
         break;
     }
     case STAGE_THERE: rename_there(self, worker, rpc, now_ps); break;

@@ -110,7 +110,7 @@ typedef struct fab_rpc {
     uint32_t file, object;   /* object: index among the file's objects, see layout.h */
     uint32_t epoch;          /* the server's, when it was sent */
     int64_t offset, bytes;   /* in the object; of LOCK the extent asked for, bytes 0: to the end */
-    int64_t end;             /* LOCK: last byte granted; GLIMPSE, READ: size of the object */
+    int64_t end;             /* LOCK: last byte granted; GLIMPSE, READ: size of the object; OPEN, STAT: it has some */
     fab_lock_t *lock;        /* LOCK: what was granted */
     int64_t transno;         /* WRITE and metadata changes: place in the server's order, for commit and replay */
     int64_t stable;          /* the server's last transno on stable storage, when it answered */

@@ -67,17 +67,31 @@ static void derive(int64_t *values)
 
 static uint64_t draw(uint32_t file, int64_t piece) { return fab_keyed_mix(fab_keyed_mix(file) ^ (uint64_t)piece); }
 
-/* One of a server's targets. Most stores list them server by server, or in turns: both are looked at first. */
-static uint32_t target_of(const fab_store_config_t *config, uint32_t server, uint32_t number)
+typedef enum { BY_SERVER, IN_TURNS, OTHERWISE } order_t;
+
+/* How targets are numbered: most stores list them server by server, or in turns, as many of each. */
+static order_t order_of(const fab_store_config_t *config)
 {
-    const uint32_t targets = config->target_count, servers = config->data_count;
-    if (targets % servers == 0) {
-        const uint32_t each = targets / servers, j = number % each;
-        if (config->target_server[server * each + j] == server)
-            return server * each + j;
-        if (config->target_server[j * servers + server] == server)
-            return j * servers + server;
-    }
+    const uint32_t targets = config->target_count, servers = config->data_count, each = targets / servers;
+    if (targets % servers)
+        return OTHERWISE;
+    bool by_server = true, in_turns = true;
+    for (uint32_t s = 0; s < servers; s++)
+        for (uint32_t j = 0; j < each; j++) {
+            by_server &= config->target_server[s * each + j] == s;
+            in_turns &= config->target_server[j * servers + s] == s;
+        }
+    return by_server ? BY_SERVER : in_turns ? IN_TURNS : OTHERWISE;
+}
+
+/* One of a server's targets. */
+static uint32_t target_of(const fab_store_config_t *config, order_t order, uint32_t server, uint32_t number)
+{
+    const uint32_t targets = config->target_count, servers = config->data_count, each = targets / servers;
+    if (order == BY_SERVER)
+        return server * each + number % each;
+    if (order == IN_TURNS)
+        return number % each * servers + server;
     uint32_t own = 0;
     for (uint32_t t = 0; t < targets; t++)
         own += config->target_server[t] == server;
@@ -93,9 +107,10 @@ static void owners(const fab_store_config_t *config, uint64_t piece_draw, uint32
 {
     const uint32_t servers = config->data_count;
     fab_walk_t walk = fab_walk_new(piece_draw, servers);
+    const order_t order = order_of(config);
     const uint32_t first = (uint32_t)(fab_keyed_mix(piece_draw) >> 32);
     for (uint32_t i = 0; i < count; i++)
-        targets_out[i] = target_of(config, fab_walk_next(&walk), first % config->target_count + i / servers);
+        targets_out[i] = target_of(config, order, fab_walk_next(&walk), first % config->target_count + i / servers);
 }
 
 /* Whole blocks, so that data_count of them hold a piece. */
@@ -133,7 +148,7 @@ static void map(const fab_store_config_t *config, const fab_layout_t *layout, co
         uint32_t target;
         if (write) {
             const uint64_t any = fab_keyed_mix(~draw(file, number));
-            target = target_of(config, (uint32_t)(any >> 32) % config->data_count, (uint32_t)any);
+            target = target_of(config, order_of(config), (uint32_t)(any >> 32) % config->data_count, (uint32_t)any);
         } else {
             if (number != drawn)
                 owners(config, draw(file, number), data_count, targets);
