@@ -46,6 +46,7 @@ class Op:
     tag: int
     priority: int = 0
     variant: int = -1
+    io: dict[str, Any] | None = None  # of storage: files, new_files, offset, stride, flags
     first: int = 0
     root: int = 0
     algorithm: str = ""  # of a collective
@@ -109,7 +110,7 @@ class Program:
         for op in self.ops:
             if op.ranks not in sets:
                 sets.append(op.ranks)
-            if op.kind in ("compute", "send", "recv"):
+            if op.io or op.kind in ("compute", "send", "recv"):
                 continue
             op.algorithm, op.param = world.algorithm(op.kind, op.variant)
             op.local_count = self.places.local_count(op.ranks)
@@ -167,7 +168,7 @@ class Program:
                 flows[instance.rank, op.peers[instance.position], op.tag].append(instance)
             elif op.kind == "recv":
                 recvs[op.peers[instance.position], instance.rank, op.tag].append(instance)
-            elif op.kind != "compute":
+            elif op.kind != "compute" and not op.io:
                 for one in [instance] if instance.position else [instance, *op.reducers]:
                     for to, channel in self.collective(one).peers():
                         edges.add((one.host, op.stream, op.priority, channel, self.at(op, to).host))

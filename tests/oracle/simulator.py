@@ -23,6 +23,8 @@ class TooLongError(Exception):
 class Simulator:
     """A world running; everything that changes is in here."""
 
+    program_class: type[Program] = Program
+
     def __init__(self, world: World) -> None:
         self.now = 0
         self.count: Counter[str] = Counter()
@@ -34,7 +36,7 @@ class Simulator:
         self.links: list[Link] = sorted(
             (link for plane in self.planes for link in plane.links), key=lambda link: link.name
         )
-        self.program = Program(self, [Op(row=i, **row) for i, row in enumerate(world.rows)], world)
+        self.program = self.program_class(self, [Op(row=i, **row) for i, row in enumerate(world.rows)], world)
 
     def at(
         self,

@@ -1,0 +1,662 @@
+"""A client: what operations ask of files and objects, the page cache, reading ahead.
+
+Operations are generators that stop at each wait; whoever ends it calls ``resume``. Reads through the cache,
+of which a part asks and a part copies, are not. What they want of servers goes through ``store_calls.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .ranges import Ranges
+from .store_calls import Calls, Channel, Part
+from .store_locks import EOF, GROUP, PR, PW, Lock
+from .store_state import ClientFile, ClientObject, Operation, Segment, Steps
+from .store_targets import rate_ps
+
+DIRECT_FLAG, TRUNC = 8, 4
+FOR_EVER = 1 << 62
+
+
+class Client(Calls):
+    """The client of a host."""
+
+    def file(self, number: int) -> ClientFile:
+        if number not in self.files:
+            before = max(0, self.store.files[number].size_before)  # known to all from the beginning
+            self.files[number] = ClientFile(number, number, size=before)
+        return self.files[number]
+
+    def object(self, file: ClientFile, number: int, target: int) -> ClientObject:
+        if number not in file.objects:
+            file.objects[number] = ClientObject(file, number, target, self.channel(target))
+        return file.objects[number]
+
+    def piece(self, file: ClientFile, write: bool, offset: int, size: int) -> Any:
+        pieces = self.store.layouts.map(self.store.files[file.number], self.host, write, offset, size)
+        return pieces[0]
+
+    # ---- operations
+
+    def start(self, op: Operation) -> None:
+        self.count["calls"] += 1
+        moves = op.kind in ("read", "write")
+        self.timer(self.param["call_ps"] if moves else 0, self.begin, op)
+
+    def begin(self, op: Operation) -> None:
+        name = op.name
+        if op.kind in ("read", "write", "fsync"):
+            if name.opened:
+                self.begin_io(op)
+                return
+            name.waiting.append(op)
+            if not name.opening:
+                name.opening = True
+                self.ask_meta(op, "open")
+        elif op.kind == "close":
+            if not name.opened:
+                self.end(op)
+                return
+            name.opens = max(0, name.opens - 1)
+            name.opened = name.opens > 0
+            if not name.opened:
+                self.give_back_groups(self.file(name.content))
+            self.ask_meta(op, "close")
+        else:
+            self.ask_meta(op, op.kind)
+            if op.kind == "stat" and name.known:
+                self.ask_sizes(op)
+
+    def begin_io(self, op: Operation) -> None:
+        op.file = self.file(op.name.content)
+        op.direct = op.kind != "fsync" and bool(op.flags & DIRECT_FLAG or not self.param["cache"])
+        op.cursor = op.asked = op.offset
+        if not op.file.has_objects:
+            self.count["refused"] += 1
+            self.end(op)
+            return
+        if op.kind == "fsync":
+            op.steps = self.fsync(op)
+        elif op.direct:
+            op.steps = self.around(op)
+        elif op.kind == "write":
+            op.steps = self.write(op)
+        else:
+            self.choose_window(op)
+            self.read_on(op)
+            return
+        self.resume(op)
+
+    def resume(self, op: Operation) -> None:
+        assert op.steps
+        if next(op.steps, "done") == "done":
+            self.end(op)
+
+    def end(self, op: Operation) -> None:
+        op.ended(self.now)
+
+    def ask_sizes(self, op: Operation) -> None:
+        file = self.file(op.name.content)
+        if not self.param["locks"] or not file.has_objects:
+            return
+        for number, target in enumerate(self.store.files[file.number].targets):
+            here = self.object(file, number, target)
+            op.left += 1
+            self.call(here.channel.server, "glimpse", op, here)
+
+    def answered(self, call: Any, rpc: Any) -> None:
+        """A request that is no read or write of data, nor for a lock, has its reply."""
+        op = call.op
+        op.left -= 1
+        if rpc.kind == "open":
+            self.opened(op, rpc)
+            return
+        if rpc.kind == "sync":
+            if not op.left:
+                self.resume(op)
+            return
+        if not rpc.refused:
+            if rpc.kind == "stat" and not op.name.known:
+                op.name.known, op.name.content = True, rpc.object
+                self.file(rpc.object).has_objects = rpc.end
+                self.ask_sizes(op)
+            elif rpc.kind == "glimpse":
+                own = call.object.end if call.object.dirty else 0
+                self.heard_end(call.object, max(rpc.end, own))
+            elif rpc.kind == "unlink":
+                op.name.opened = op.name.known = False
+                op.name.opens = 0
+                self.empty(self.file(op.name.content))
+            elif rpc.kind == "rename":
+                self.renamed(op)
+        if not op.left:
+            self.end(op)
+
+    def opened(self, op: Operation, rpc: Any) -> None:
+        name = op.name
+        if not rpc.refused:
+            name.opened = name.known = True
+            name.content = rpc.object
+            self.file(name.content).has_objects = rpc.end
+            if op.kind == "open" and op.flags & TRUNC:
+                self.empty(self.file(name.content))
+        if op.kind == "open":
+            name.opens += not rpc.refused
+            self.end(op)
+            return
+        name.opening = False
+        waiting, name.waiting = name.waiting, []
+        for one in waiting:
+            if rpc.refused:
+                self.end(one)
+            else:
+                self.begin_io(one)
+
+    def renamed(self, op: Operation) -> None:
+        old, new = op.name, self.file(op.new_name)
+        gone = self.file(new.content)
+        new.content, new.known = old.content, old.known
+        old.content = gone.number
+        old.opened = old.known = new.opened = False
+        old.opens = new.opens = 0
+        if gone.number != new.content:
+            self.empty(gone)
+
+    def empty(self, file: ClientFile) -> None:
+        """What is known of a file is worth nothing any more."""
+        for here in file.used_objects:
+            here.channel.dirty_bytes -= here.dirty.remove(0, FOR_EVER)
+            here.dirty_since = None if not here.dirty else here.dirty_since
+            self.unlist(here)
+            self.serve_writers(here.channel)
+            self.uncache(here, 0, FOR_EVER)
+            here.end = 0
+        file.size = 0
+
+    def heard_end(self, here: ClientObject, end: int) -> None:
+        here.end = end
+        size = (
+            self.store.layouts.file_end(self.store.files[here.file.number], here.number, end)
+            if end > 0
+            else 0
+        )
+        here.file.size = max(here.file.size, size)
+
+    # ---- fsync
+
+    def fsync(self, op: Operation) -> Steps:
+        for here in op.file.used_objects:
+            if here.dirty:
+                self.flush(here, 0, FOR_EVER)
+        parts = {part for here in op.file.used_objects for part in here.writes}
+        if parts:
+            op.file.drains.insert(0, (parts, op))
+            yield
+        asked = []
+        for here in op.file.used_objects:
+            server = here.channel.server
+            if here.last_transno > self.stable.get(server, 0) and server not in asked:
+                asked.append(server)
+                op.left += 1
+                self.call(server, "sync", op, file=op.file.number)
+        if op.left:
+            yield
+
+    # ---- around the cache
+
+    def around(self, op: Operation) -> Steps:
+        write, file, p = op.kind == "write", op.file, self.param
+        while op.cursor < op.end and not op.refused:
+            beyond = not write and op.cursor >= file.size
+            if beyond and op.at_end and not op.left:
+                break
+            if beyond and (op.at_end or op.left >= p["rpcs_in_flight_count"]):
+                yield  # a reply may tell of more
+                continue
+            most = op.end - op.cursor
+            if not write:
+                most = min(most, p["rpc_bytes"] if beyond else file.size - op.cursor)
+            _, begin, size, number, target = self.piece(file, write, op.cursor, most)
+            here = self.object(file, number, target)
+            lock = None
+            if p["locks"]:
+                lock = self.use_lock(here, op.mode, begin, begin + size)
+                if not lock:
+                    self.ask_lock(op, here, begin, begin + size)
+                    while op.locking:  # parts may be answered meanwhile
+                        yield
+                    lock, op.lock = op.lock, None
+                    if not lock:
+                        continue
+            op.cursor += size
+            self.flush(here, begin, begin + size)
+            if write:
+                self.uncache(here, begin, begin + size)
+                here.end = max(here.end, begin + size)
+                file.size = max(file.size, op.cursor)
+                self.count["bytes_written"] += size
+            tail = here.tail
+            if tail and tail.op is op and tail.lock is lock and tail.end == begin:
+                tail.end += size
+                tail.left += size
+                if lock:
+                    self.release(here, lock)
+                continue
+            part = self.make_part(op.kind, op, here, begin, begin + size)
+            part.lock = lock
+            op.left += 1
+            self.queue(part, here.channel)
+        while op.left:
+            yield
+
+    def around_done(self, part: Part) -> None:
+        op, here = part.op, part.object
+        self.drop_part(part)
+        if part.lock:
+            self.release(here, part.lock)
+        op.left -= 1
+        self.resume(op)
+
+    # ---- the cache: writes
+
+    def write(self, op: Operation) -> Steps:
+        p, file = self.param, op.file
+        while op.cursor < op.end:
+            _, at, size, number, target = self.piece(file, True, op.cursor, op.end - op.cursor)
+            here, end = self.object(file, number, target), at + size
+            lock = None
+            if p["locks"]:
+                lock = self.use_lock(here, op.mode, at, end)
+                if not lock:
+                    self.ask_lock(op, here, at, end)
+                    yield
+                    lock, op.lock = op.lock, None
+                    if not lock:
+                        return
+            channel = here.channel
+            while at < end:
+                op.unit = min(end, (at // p["rpc_bytes"] + 1) * p["rpc_bytes"]) - at
+                if channel.writers or not channel.has_room(op.unit):
+                    op.since = self.now
+                    channel.writers.append(op)
+                    self.make_room(channel)
+                    yield
+                    self.count["blocked_ps"] += self.now - op.since
+                channel.dirty_bytes += op.unit
+                self.count["max_dirty_bytes"] = max(self.count["max_dirty_bytes"], channel.dirty_bytes)
+                self.timer(rate_ps(op.unit, p["copy_mbps"]), self.resume, op)
+                yield
+                self.copied(op, here, at)
+                at += op.unit
+                if at == end and lock:
+                    self.release(here, lock)
+
+    def copied(self, op: Operation, here: ClientObject, at: int) -> None:
+        """A unit is in the cache: it is dirty now."""
+        end, whole = at + op.unit, self.param["rpc_bytes"]
+        added = here.dirty.add(at, end)
+        here.cached.remove(at, end)
+        here.channel.dirty_bytes -= op.unit - added
+        here.end = max(here.end, end)
+        here.newest_end = end
+        op.cursor += op.unit
+        here.file.size = max(here.file.size, op.cursor)
+        self.count["bytes_written"] += op.unit
+        self.use(here)
+        if here not in here.channel.dirty_objects:
+            self.list_dirty(here)
+        first = at // whole * whole
+        if here.dirty.covers(first, first + whole):
+            self.flush(here, first, first + whole)
+        self.serve_writers(here.channel)
+        self.evict()
+
+    def list_dirty(self, here: ClientObject) -> None:
+        channel = here.channel
+        here.dirty_since = self.now
+        channel.dirty_objects.append(here)
+        if self.param["dirty_expire_ps"] and not channel.expiring:
+            channel.expiring = True
+            self.timer(self.param["dirty_expire_ps"], self.expire, channel)
+
+    def unlist(self, here: ClientObject) -> None:
+        if here in here.channel.dirty_objects:
+            here.channel.dirty_objects.remove(here)
+
+    def expire(self, channel: Channel) -> None:
+        age = self.param["dirty_expire_ps"]
+        channel.expiring = False
+        while channel.dirty_objects and channel.dirty_objects[0].dirty_since + age <= self.now:
+            self.flush(channel.dirty_objects[0], 0, FOR_EVER)
+        if channel.dirty_objects:
+            channel.expiring = True
+            self.timer(channel.dirty_objects[0].dirty_since + age - self.now, self.expire, channel)
+
+    def flush(self, here: ClientObject, begin: int, end: int, *, urgent: bool = False) -> None:
+        """Make parts of what is dirty in a range."""
+        whole = self.param["rpc_bytes"]
+        for first, last in here.dirty.inside(begin, end):
+            at = first
+            while at < last:
+                step = min(last, (at // whole + 1) * whole)
+                part = self.make_part("write", None, here, at, step)
+                here.channel.writing += 1
+                self.queue(part, here.channel, urgent=urgent)
+                here.cached.add(at, step)
+                at = step
+        here.dirty.remove(begin, end)
+        if here in here.channel.dirty_objects:
+            self.unlist(here)
+            if here.dirty:
+                self.list_dirty(here)
+
+    def make_room(self, channel: Channel) -> None:
+        """Send what is dirty as it is, if nothing is under way that would make room."""
+        if channel.writers and not channel.writing:
+            for here in list(channel.dirty_objects):
+                self.flush(here, 0, FOR_EVER)
+
+    def serve_writers(self, channel: Channel) -> None:
+        while channel.writers and channel.has_room(channel.writers[0].unit):
+            self.resume(channel.writers.pop(0))
+        self.make_room(channel)
+
+    # ---- the cache: what is there
+
+    def use(self, here: ClientObject) -> None:
+        if here in self.used:
+            self.used.remove(here)
+        self.used.insert(0, here)
+
+    def uncache(self, here: ClientObject, begin: int, end: int) -> None:
+        here.cached.remove(begin, end)
+        here.reading.remove(begin, end)
+        here.file.ahead_end = 0
+
+    def evict(self) -> None:
+        """Drop what is clean of the objects that were used longest ago."""
+        most = self.param["cache_bytes"]
+        for here in reversed(list(self.used)):
+            while (over := self.cached_bytes - most) > 0 and here.cached:
+                behind = here.cached.inside(here.newest_end, FOR_EVER)
+                begin, end = behind[0] if behind else here.cached.items[0]
+                here.cached.remove(begin, min(end, begin + over))
+
+    @property
+    def cached_bytes(self) -> int:
+        return sum(
+            here.cached.size + here.dirty.size for f in self.files.values() for here in f.objects.values()
+        )
+
+    def wrote(self, part: Part) -> None:
+        """A part that is a write has all its replies."""
+        here = part.object
+        if part.op:
+            self.around_done(part)
+        else:
+            here.channel.writing -= 1
+            here.channel.dirty_bytes -= part.end - part.begin
+            self.drop_part(part)
+            self.serve_writers(here.channel)
+        for drains in (here.drains, here.file.drains):
+            for drain in list(drains):
+                waits_for, who = drain
+                if part not in waits_for:
+                    continue
+                waits_for.remove(part)
+                if waits_for:
+                    continue
+                drains.remove(drain)
+                if isinstance(who, Lock):
+                    self.flushed(here, who)
+                else:
+                    self.resume(who)
+
+    # ---- reads through the cache
+
+    def choose_window(self, op: Operation) -> None:
+        file, most = op.file, self.param["readahead_bytes"]
+        if op.offset and op.offset == file.read_next:
+            file.window = min(most, 2 * file.window if file.window else self.param["rpc_bytes"])
+        else:
+            file.window = file.ahead_end = 0
+        if most and file.size <= self.param["readahead_whole_bytes"]:
+            file.window = file.size
+        file.read_next = op.end
+
+    def ask(self, op: Operation) -> None:
+        """Ask for pieces far ahead of the copy."""
+        p, file = self.param, op.file
+        window = p["rpcs_in_flight_count"]
+        ahead = max(p["readahead_bytes"], window * p["rpc_bytes"])
+        ahead = min(ahead, max(p["cache_bytes"] // 2, p["rpc_bytes"]))
+        if not op.filling and op.asked - op.cursor > ahead // 2:
+            return
+        op.filling = True
+        while op.asked < op.end and not op.locking and not op.refused:
+            beyond = op.asked >= file.size
+            if beyond and (op.at_end or len(op.segments) >= window):
+                break
+            most = p["rpc_bytes"] if beyond else file.size - op.asked
+            most = min(most, op.cursor + ahead - op.asked)
+            if most <= 0:
+                op.filling = False
+                break
+            _, begin, size, number, target = self.piece(file, False, op.asked, min(most, op.end - op.asked))
+            here = self.object(file, number, target)
+            lock = None
+            if p["locks"]:
+                lock = self.use_lock(here, op.mode, begin, begin + size)
+                if not lock:
+                    op.wanted = here, begin, size
+                    self.ask_lock(op, here, begin, begin + size)
+                    return
+            self.add_segment(op, here, begin, size, lock)
+        if op.asked >= op.end and not op.ahead_done:
+            op.ahead_done = True
+            self.read_ahead(op)
+
+    def add_segment(
+        self, op: Operation, here: ClientObject, begin: int, size: int, lock: Lock | None
+    ) -> None:
+        op.segments.append(Segment(here, lock, begin, begin + size, begin - op.asked))
+        known = max(0, min(op.asked + size, op.file.size) - op.asked)
+        missing = self.ask_gaps(here, begin, begin + size)
+        self.count["cache_hit_bytes"] += max(0, known - missing)
+        op.asked += size
+        self.use(here)
+
+    def ask_gaps(self, here: ClientObject, begin: int, end: int) -> int:
+        """Ask for what of a range is neither there nor on its way; return how many bytes that was."""
+        missing = Ranges()
+        missing.add(begin, end)
+        for known in (here.dirty, here.cached, here.reading):
+            for first, last in known:
+                missing.remove(first, last)
+        for first, last in missing:
+            tail = here.tail
+            if tail and tail.kind == "read" and not tail.op and tail.end == first:
+                tail.end = last
+                tail.left += last - first
+            else:
+                self.queue(self.make_part("read", None, here, first, last), here.channel)
+            here.reading.add(first, last)
+            here.newest_end = last
+        return missing.size
+
+    def read_ahead(self, op: Operation) -> None:
+        file, whole = op.file, self.param["rpc_bytes"]
+        target = min(op.end + min(file.window, self.param["cache_bytes"] // 2), file.size)
+        if target < file.size:
+            target -= target % whole
+        at = max(op.end, file.ahead_end)
+        while at < target:
+            _, begin, size, number, where = self.piece(file, False, at, target - at)
+            here = self.object(file, number, where)
+            if self.param["locks"] and not self.find_lock(here, op.mode, begin, begin + size):
+                break
+            self.count["readahead_bytes"] += self.ask_gaps(here, begin, begin + size)
+            at += size
+            file.ahead_end = at
+
+    def read_locked(self, op: Operation, lock: Lock | None) -> None:
+        if lock:
+            assert op.wanted
+            here, begin, size = op.wanted
+            self.add_segment(op, here, begin, size, lock)
+        if op.copying or op.waits:
+            self.ask(op)
+        else:
+            self.read_on(op)
+
+    def read_on(self, op: Operation) -> None:
+        """Go on with a read that neither copies nor waits for data."""
+        self.ask(op)
+        while op.segments:
+            if not self.next_unit(op):
+                return
+            self.ask(op)
+        if not op.locking and (op.asked >= op.end or op.at_end or op.refused):
+            self.end(op)
+
+    def next_unit(self, op: Operation) -> bool:
+        """See to the first segment; return whether there is more to see to now."""
+        segment, whole = op.segments[0], self.param["rpc_bytes"]
+        here = segment.object
+        if segment.at == segment.end:
+            self.drop_segment(op)
+            return True
+        end = min(segment.end, (segment.at // whole + 1) * whole)
+        here_now = Ranges()
+        for known in (here.dirty, here.cached):
+            for first, last in known:
+                here_now.add(first, last)
+        there = min(end, here_now.end_at(segment.at))
+        coming = here.reading.end_at(there) > there
+        gone = there == segment.at and there < here.end  # what is there is copied before it goes, too
+        if there < end and (coming or gone):
+            if not coming:  # it had to go before it was copied
+                self.ask_gaps(here, there, end)
+            op.waits = True
+            here.readers.append(op)
+            return False
+        if there == segment.at:
+            hole = min(end, op.file.size + segment.shift) - segment.at
+            if hole > 0:
+                self.count["bytes_read"] += hole
+                segment.at += hole
+                op.cursor += hole
+            else:
+                op.at_end = True
+                while op.segments:
+                    self.drop_segment(op)
+            return True
+        op.unit = there - segment.at
+        op.copying = True
+        self.timer(rate_ps(op.unit, self.param["copy_mbps"]), self.read_copied, op)
+        return False
+
+    def drop_segment(self, op: Operation) -> None:
+        segment = op.segments.pop(0)
+        if segment.lock:
+            self.release(segment.object, segment.lock)
+
+    def read_copied(self, op: Operation) -> None:
+        op.copying = False
+        op.segments[0].at += op.unit
+        op.cursor += op.unit
+        self.count["bytes_read"] += op.unit
+        self.read_on(op)
+
+    def arrived(self, here: ClientObject, begin: int, size: int, there: int) -> None:
+        """The data of a call for the cache."""
+        for first, last in here.reading.inside(begin, begin + size):
+            here.reading.remove(first, last)
+            if first < begin + there:
+                here.cached.add(first, min(last, begin + there))
+                self.use(here)
+        readers, here.readers = here.readers, []
+        for op in readers:
+            op.waits = False
+            self.read_on(op)
+        self.evict()
+
+    # ---- locks
+
+    def find_lock(self, here: ClientObject, mode: int, begin: int, end: int) -> Lock | None:
+        for lock in here.locks:
+            serves = lock.mode == mode or (mode, lock.mode) == (PR, PW)
+            if serves and not lock.giving and lock.start <= begin and end - 1 <= lock.end:
+                return lock
+        return None
+
+    def use_lock(self, here: ClientObject, mode: int, begin: int, end: int) -> Lock | None:
+        lock = self.find_lock(here, mode, begin, end)
+        if lock:
+            lock.users += 1
+        return lock
+
+    def lock_answered(self, call: Any, rpc: Any) -> None:
+        op, lock = call.op, rpc.lock
+        self.count["lock_wait_ps"] += self.now - op.since
+        op.locking = False
+        op.lock = lock
+        if lock:
+            lock.users = 1
+            call.object.locks.insert(0, lock)
+        else:
+            op.refused = True
+        if op.kind == "read" and not op.direct:
+            self.read_locked(op, lock)
+        else:
+            self.resume(op)
+
+    def release(self, here: ClientObject, lock: Lock) -> None:
+        lock.users -= 1
+        if not lock.users and lock.giving:
+            self.give_back(here, lock)
+
+    def called_back(self, lock: Lock) -> None:
+        _, file, number = lock.key
+        if lock.giving:
+            return
+        self.want_back(self.files[file].objects[number], lock)
+        self.unplug()
+
+    def want_back(self, here: ClientObject, lock: Lock) -> None:
+        lock.giving = True
+        if not lock.users:
+            self.give_back(here, lock)
+
+    def give_back_groups(self, file: ClientFile) -> None:
+        for here in file.used_objects:
+            for lock in list(here.locks):
+                if lock.mode == GROUP and not lock.giving:
+                    self.want_back(here, lock)
+
+    def give_back(self, here: ClientObject, lock: Lock) -> None:
+        """Send what is dirty under a lock before all else, and wait for it."""
+        begin, end = lock.start, lock.end + 1
+        if lock.mode != PR:
+            self.flush(here, begin, end, urgent=True)
+        parts = {part for part in here.writes if not part.op and part.begin < end and part.end > begin}
+        for part in here.writes:
+            if part in parts:
+                self.hurry(part)
+        if not parts:
+            self.flushed(here, lock)
+        else:
+            self.plug(here.channel)
+            here.drains.insert(0, (parts, lock))
+
+    def flushed(self, here: ClientObject, lock: Lock) -> None:
+        """Drop what no other lock covers, and cancel."""
+        alone = Ranges()
+        alone.add(lock.start, min(lock.end, EOF - 1) + 1)
+        here.locks.remove(lock)
+        for other in here.locks:
+            if not other.giving:
+                alone.remove(other.start, min(other.end, EOF - 1) + 1)
+        for begin, end in alone:
+            self.uncache(here, begin, end)
+        self.cancel(here, lock)
