@@ -153,6 +153,10 @@ static int read_layouts(fab_store_config_t *self, const fab_store_spec_t *spec, 
         self->layout_ops->standard(self, &self->layouts[0]);
     for (int32_t l = 0; l < count; l++) {
         const fab_layout_t *layout = &self->layouts[l];
+        for (uint32_t c = 0; c < layout->component_count; c++)
+            if (layout->components[c].stripe_count == 0)
+                fab_problems_add(problems, "store %d: layout %d: stripe_count: found 0, allowed: -1, 1 to 2000", store,
+                                 l);
         if (layout->component_count == 0 || layout->components[layout->component_count - 1].end != INT64_MAX)
             fab_problems_add(problems, "store %d: layout %d: does not reach the end of the file", store, l);
     }

@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import fabricsim
 from fabricsim.cli import (
@@ -58,16 +59,28 @@ COMMANDS = (
 INTERNAL, INTERRUPTED = 4, 130
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of a command, which itself says what it does not know: with its own usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="fabricsim",
-        description="Emulate AI-cluster fabrics: replay collective traces on a packet-level network.",
+        description="Emulate AI clusters: replay collectives and storage I/O on a packet-level network.",
         epilog="Start with: fabricsim demo",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fabricsim {fabricsim.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_CommandParser
+    )
     for command in COMMANDS:
         child = commands.add_parser(
             command.NAME,

@@ -36,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     line(f"{arguments.file}: {found['what']}")
     storage = found.pop("storage", None)
-    pairs((name.replace("_", " "), _text(value)) for name, value in found.items() if name != "what")
+    what = found.pop("what")
+    # The names of a cluster are keys of its file.
+    names = {name: name if what == "cluster" else name.replace("_", " ") for name in found}
+    pairs((names[name], _text(value)) for name, value in found.items())
     if storage is not None:
         _print_storage(storage)
     return 0

@@ -114,6 +114,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the random draws (1)")
     group.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the core; same result")
     group.add_argument("--out", metavar="DIR", help="save summary.json and the Arrow tables to this folder")
+    group.add_argument(
+        "--rpcs", action="store_true", help="keep the way of every RPC in rpcs.arrow (needs --out)"
+    )
     group.add_argument("--trace", metavar="FILE", help="write the trace to this file, and do not run it")
     group.add_argument("--max-time", metavar="TIME", help="give up at this emulated time, such as 5s")
     group.add_argument(
@@ -122,6 +125,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="show progress on stderr (default: on a terminal)",
     )
+
+
+def records(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return what the run records; ``--rpcs`` needs a folder."""
+    if arguments.rpcs and arguments.out is None:
+        raise ConfigError(["--rpcs writes rpcs.arrow to a folder; name it with --out DIR"])
+    return ("rpcs",) if arguments.rpcs else ()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -133,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fabricsim.storage_bench.ior_output import csv, document, text
 
     config, tasks, output = _read(arguments)
+    record = records(arguments)
     max_time_ps = time_option(arguments.max_time, "--max-time")
     model = compile(load_cluster(arguments.cluster, arguments.overrides))
     if arguments.trace:
@@ -148,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder=folder,
             max_time_ps=max_time_ps,
             progress=update,
+            record=record,
         )
         command = ["ior", *_given(arguments)]
         form = "JSON" if arguments.json else output["format"]
@@ -162,14 +174,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_trace(arguments: argparse.Namespace, config: Ior, model: Any, tasks: int | None) -> int:
-    from fabricsim.storage_bench.ior import ior_trace, mounts_of, places_of
+    from fabricsim.storage_bench.ior import ior_trace, mount_of, places_of, tasks_of
     from fabricsim.trace import write_trace
 
-    most, per_node = places_of(model)
-    tasks = most if tasks is None else tasks
-    trace, _ = ior_trace(
-        config, tasks=tasks, tasks_per_node=per_node, mount=mounts_of(model)[0], seed=arguments.seed
-    )
+    tasks, (_, per_node) = tasks_of(model, tasks, "-N"), places_of(model)
+    mount = mount_of(model, config.test_file, "-o")
+    trace, _ = ior_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mount, seed=arguments.seed)
     write_trace(trace, arguments.trace)
     log(f"{trace.table.num_rows:,} rows of {tasks} ranks in {arguments.trace}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fabricsim.cli.ior import add_running
+from fabricsim.cli.ior import add_running, records
 from fabricsim.cli.options import add_cluster, load_cluster, time_option
 from fabricsim.cli.output import emit_json, line, log
 from fabricsim.cli.tool_flags import add_refused, refused, size_of
@@ -104,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fabricsim.storage_bench.mdtest_output import document, text
 
     config = _read(arguments)
+    record = records(arguments)
     max_time_ps = time_option(arguments.max_time, "--max-time")
     model = compile(load_cluster(arguments.cluster, arguments.overrides))
     if arguments.trace:
@@ -119,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder=folder,
             max_time_ps=max_time_ps,
             progress=update,
+            record=record,
         )
     command = ["mdtest", *_given(arguments)]
     if arguments.json:
@@ -132,13 +134,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_trace(arguments: argparse.Namespace, config: Mdtest, model: Any) -> int:
-    from fabricsim.storage_bench.ior import mounts_of, places_of
+    from fabricsim.storage_bench.ior import mount_of, places_of, tasks_of
     from fabricsim.storage_bench.mdtest import mdtest_trace
     from fabricsim.trace import write_trace
 
-    most, per_node = places_of(model)
-    tasks = most if arguments.tasks is None else arguments.tasks
-    trace, _ = mdtest_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mounts_of(model)[0])
+    tasks, (_, per_node) = tasks_of(model, arguments.tasks, "--tasks"), places_of(model)
+    mount = mount_of(model, config.path, "-d")
+    trace, _ = mdtest_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mount)
     write_trace(trace, arguments.trace)
     log(f"{trace.table.num_rows:,} rows of {tasks} ranks in {arguments.trace}")
     return 0

@@ -26,7 +26,8 @@ def size_of(text: str, flag: str, problems: list[Problem]) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or (number := int(match[1]) << 10 * _POWER[match[2].lower()]) >= 1 << 62:
-        problems.append(Problem(flag, f"found {text!r}, allowed: a size such as 8, 4k, 2m, 1g"))
+        most = "" if match is None else ", below 2^62"
+        problems.append(Problem(flag, f"found {text!r}, allowed: a size such as 8, 4k, 2m, 1g{most}"))
         return 0
     return number
 

@@ -36,6 +36,12 @@ _WHOLE = ("weka", "local")
 #: Models whose servers are the clients' own hosts.
 _OWN = ("local",)
 
+#: Models whose servers do not fail.
+_NEVER_FAIL = ("weka", "local")
+
+#: Bytes of stripes and chunks are multiples of it.
+_STRIPE_UNIT = 65_536
+
 #: Models without stripes to choose.
 _NO_LAYOUT = ("weka", "local")
 
@@ -263,8 +269,8 @@ class Storage(Section):
     def _check_failures(self, issues: list[Issue]) -> None:
         known, partner = self.server_numbers(), self.partners()
         for i, failure in enumerate(self.failure):
-            if self.is_own:
-                text = f"allowed: none with the model {self.model}, whose servers are the clients' hosts"
+            if self.model in _NEVER_FAIL:
+                text = f"allowed: none with the model {self.model}, whose servers do not fail by themselves"
                 issues.append((("failure", i), text, None))
             elif failure.server not in known:
                 text = unknown_name("server", failure.server, known)
@@ -296,6 +302,12 @@ class Storage(Section):
                     text = f"found {table.path!r} again, allowed: once"
                     issues.append(((what, i, "path"), text, table.path))
                 seen.add(path)
+        if self.params.get("stripe_count") == 0:
+            issues.append((("stripe_count",), "found 0, allowed: 1 or more, or -1 for all targets", 0))
+        for key in ("stripe_bytes", "chunk_bytes"):
+            if (found := self.params.get(key, 0)) % _STRIPE_UNIT:
+                text = f"found {found}, allowed: a multiple of 64 KiB"
+                issues.append(((key.replace("_bytes", "_size"),), text, found))
         for i, layout in enumerate(self.layout):
             first = ("layout", i)
             for k, part in enumerate(layout.parts()):
@@ -470,8 +482,9 @@ class Storage(Section):
         rows.append((f"{label}.target", self.target.model))
         rows += parameter_rows(f"{label}.target", "target", self.target.model, self.target.resolved())
         for what in ("layout", "directory", "slow", "failure"):
-            for table in getattr(self, what):
-                rows.append((f"{label}.{what}", _in_words(table.model_dump(exclude_defaults=True))))
+            for i, table in enumerate(tables := getattr(self, what)):
+                number = f"[{i}]" if len(tables) > 1 else ""
+                rows.append((f"{label}.{what}{number}", _in_words(table)))
         return rows
 
     def _servers_in_words(self) -> str:
@@ -482,18 +495,25 @@ class Storage(Section):
         return f"{self.servers} {data} of {targets}" + ("" if self.is_whole else f", {self.n_meta} {meta}")
 
 
-def _in_words(values: Mapping[str, Any]) -> str:
-    """Write a table in a line.
+def _in_words(table: Section) -> str:
+    """Write what a table gives in a line, as its keys are written.
 
-    >>> _in_words({"path": "/a", "components": ({"end_bytes": 65536}, {"stripe_count": -1})})
-    'path /a, components (end_bytes 65536; stripe_count -1)'
+    >>> parts = [{"end": "64KiB", "on_meta": True}, {"stripe_count": -1}]
+    >>> _in_words(Layout.model_validate({"path": "/a", "components": parts}))
+    'path /a, components (on_meta true, end 64 KiB) (stripe_count -1)'
     """
-    parts = []
-    for key, value in values.items():
-        if isinstance(value, (list, tuple)):
-            value = f"({'; '.join(_in_words(item) for item in value)})"
-        parts.append(f"{key} {value}")
-    return ", ".join(parts)
+    values, inside = table.model_dump(exclude_defaults=True), []
+    for name in type(table).model_fields:
+        if name == "components" and name in values:
+            parts = (f"({_in_words(part)})" for part in getattr(table, name))
+            inside.append(f"components {' '.join(parts)}")
+        elif name in values:
+            stem, unit = split_unit(name)
+            if unit and unit != "count":
+                inside.append(f"{stem} {UNITS[unit].show(values[name])}")
+            else:
+                inside.append(f"{name} {str(values[name]).lower() if values[name] is True else values[name]}")
+    return ", ".join(inside)
 
 
 def _plain(value: Any) -> Any:
@@ -501,10 +521,11 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(parameters: Iterable[str]) -> list[str]:
-    """Return the names that parameters are given by: less their unit, where that is not another's."""
+    """Return the names that parameters are given by: less their unit where that is no other's, or a size."""
     names = list(parameters)
     short = short_names(names)
-    return [*short, *(name for name in names if split_unit(name)[0] not in short)]
+    shown = [f"{stem}_size" if name.endswith("_bytes") else stem for stem, name in short.items()]
+    return [*shown, *(name for name in names if split_unit(name)[0] not in short)]
 
 
 def _parameter_name(key: str, parameters: Iterable[str]) -> str:

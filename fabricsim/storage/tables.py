@@ -127,9 +127,12 @@ class Layout(_Striped):
         before = 0
         for i, part in enumerate(self.components):
             last = i == len(self.components) - 1
-            if (part.end_bytes is None) != last:
-                text = "missing, allowed: in the last component alone, which goes as far as the file"
-                issues.append((("components", i, "end"), text if not last else text[9:], part.end_bytes))
+            if last and part.end_bytes is not None:
+                text = "allowed: without it in the last component, which goes as far as the file"
+                issues.append((("components", i, "end"), text, part.end_bytes))
+            elif not last and part.end_bytes is None:
+                text = "missing, allowed: left out in the last component alone"
+                issues.append((("components", i, "end"), text, None))
             elif part.end_bytes is not None and part.end_bytes <= before:
                 text = f"found {part.end_bytes}, allowed: more than the end before, {before}"
                 issues.append((("components", i, "end"), text, part.end_bytes))
@@ -189,9 +192,16 @@ class Slow(Section):
     """
 
     target: Annotated[int, Field(ge=0, le=65_535)]
-    factor_ppm: Annotated[int, Field(ge=1, le=1_000_000)]
+    factor_ppm: int
     at_ps: Time = 0
     for_ps: Length | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not 1 <= self.factor_ppm <= 1_000_000:
+            text = f"found {self.factor_ppm / 1_000_000:g}, allowed: more than 0, up to 1"
+            raise_issues("Slow", [(("factor",), text, self.factor_ppm)])
+        return self
 
     def rows(self) -> list[tuple[int, int, int]]:
         """Return (when_ps, target, ppm) of the core."""

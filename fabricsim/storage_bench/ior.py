@@ -5,7 +5,7 @@ A phase's bandwidth counts from the first start of an open to the last end of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fabricsim.errors import ConfigError, Problem
+from fabricsim.storage.tables import is_under
 from fabricsim.storage_bench.ior_config import Ior
 from fabricsim.storage_bench.ior_trace import Phase, ior_trace
 from fabricsim.storage_bench.rows import Times, tell_refusals
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
     from fabricsim.program import Model
     from fabricsim.run import Progress
 
-__all__ = ["Ior", "IorResult", "Transfer", "ior_trace", "measure", "mounts_of", "places_of", "run_ior"]
+__all__ = [
+    "Ior",
+    "IorResult",
+    "Transfer",
+    "ior_trace",
+    "measure",
+    "mount_of",
+    "mounts_of",
+    "places_of",
+    "run_ior",
+    "tasks_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +132,35 @@ def mounts_of(model: Model) -> list[str]:
     return found
 
 
+def mount_of(model: Model, path: str, flag: str) -> str:
+    """Return where the first file system is, in which a path lies that does not begin with ``/``.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, or none holds the path.
+    """
+    mounts = mounts_of(model)
+    if path.startswith("/") and not any(is_under(path, mount) for mount in mounts):
+        text = f"found {path!r}, allowed: a path in one of: {', '.join(mounts)}"
+        raise ConfigError([Problem(flag, text)])
+    return mounts[0]
+
+
+def tasks_of(model: Model, tasks: int | None, flag: str) -> int:
+    """Return how many ranks take part; None: all that there are.
+
+    Raises
+    ------
+    ConfigError
+        When there are fewer.
+    """
+    most, _ = places_of(model)
+    if tasks is not None and not 1 <= tasks <= most:
+        raise ConfigError([Problem(flag, f"found {tasks}, allowed: 1 to {most}")])
+    return most if tasks is None else tasks
+
+
 def run_ior(
     model: Model,
     config: Ior,
@@ -130,6 +171,7 @@ def run_ior(
     folder: Path | None = None,
     max_time_ps: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    record: Collection[str] = (),
 ) -> IorResult:
     """Run IOR on an emulated cluster.
 
@@ -141,7 +183,7 @@ def run_ior(
         What IOR is to do.
     tasks
         The first so many ranks; default all.
-    seed, threads, max_time_ps, progress
+    seed, threads, max_time_ps, progress, record
         As of ``replay``.
     folder
         Where the result of the replay is saved.
@@ -154,12 +196,9 @@ def run_ior(
     from fabricsim.program import build_program
     from fabricsim.run import run_program
 
-    most, per_node = places_of(model)
-    tasks = most if tasks is None else tasks
-    if not 1 <= tasks <= most:
-        raise ConfigError([Problem("-N", f"found {tasks}, allowed: 1 to {most}")])
-    per_node = min(per_node, tasks)
-    mount = mounts_of(model)[0]
+    tasks = tasks_of(model, tasks, "-N")
+    per_node = min(places_of(model)[1], tasks)
+    mount = mount_of(model, config.test_file, "-o")
     trace, phases = ior_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mount, seed=seed)
     result = run_program(
         build_program(model, trace),
@@ -168,6 +207,7 @@ def run_ior(
         folder=folder,
         max_time_ps=max_time_ps,
         progress=progress,
+        record=record,
     )
     reads = sum(phase.access in ("read", "check") for phase in phases)
     tell_refusals(result.summary, reads * config.block_bytes * config.segments * tasks)

@@ -238,7 +238,15 @@ def ior_trace(
     >>> trace, phases = ior_trace(Ior(write=True, file_per_task=True), tasks=4)
     >>> [phase.access for phase in phases], trace.n_ranks
     (['write', 'remove'], 4)
+
+    Raises
+    ------
+    ConfigError
+        When it is too much.
     """
+    size = config.block_bytes * config.segments * tasks
+    if size >= 1 << 62:
+        raise ConfigError([Problem("-b, -s, -N", f"found {size} bytes in all, allowed: below 2^62")])
     maker = _Maker(config, tasks, min(tasks_per_node, tasks), mount, seed)
     maker.make()
     return maker.rows.trace(), maker.phases

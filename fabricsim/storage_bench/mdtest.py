@@ -6,13 +6,13 @@ time from the barrier before a phase to the one behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabricsim.errors import ConfigError, Problem
-from fabricsim.storage_bench.ior import mounts_of, places_of
+from fabricsim.storage_bench.ior import mount_of, places_of, tasks_of
 from fabricsim.storage_bench.rows import PhaseRows, Times, path_in, tell_refusals
 from fabricsim.trace.paths import escape
 
@@ -403,6 +403,7 @@ def run_mdtest(
     folder: Path | None = None,
     max_time_ps: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    record: Collection[str] = (),
 ) -> MdtestResult:
     """Run mdtest on an emulated cluster; the parameters are those of ``run_ior``.
 
@@ -414,12 +415,9 @@ def run_mdtest(
     from fabricsim.program import build_program
     from fabricsim.run import run_program
 
-    most, per_node = places_of(model)
-    tasks = most if tasks is None else tasks
-    if not 1 <= tasks <= most:
-        raise ConfigError([Problem("--tasks", f"found {tasks}, allowed: 1 to {most}")])
-    per_node = min(per_node, tasks)
-    trace, phases = mdtest_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mounts_of(model)[0])
+    tasks = tasks_of(model, tasks, "--tasks")
+    per_node, mount = min(places_of(model)[1], tasks), mount_of(model, config.path, "-d")
+    trace, phases = mdtest_trace(config, tasks=tasks, tasks_per_node=per_node, mount=mount)
     result = run_program(
         build_program(model, trace),
         seed=seed,
@@ -427,6 +425,7 @@ def run_mdtest(
         folder=folder,
         max_time_ps=max_time_ps,
         progress=progress,
+        record=record,
     )
     reads = sum(phase.items for phase in phases if phase.operation == "File read")
     tell_refusals(result.summary, reads * config.read_bytes * tasks)

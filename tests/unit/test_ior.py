@@ -5,6 +5,8 @@
 import json
 import types
 
+import pyarrow as pa
+import pyarrow.ipc
 import pytest
 from storage_fakes import extents_of, fake_ops, files_of
 
@@ -326,3 +328,27 @@ def test_directives_are_checked(directive, told, capsys):
 def test_a_cluster_without_a_file_system_is_refused(capsys):
     assert main(["ior", "--cluster", "leaf-spine-64-400g-roce"]) == 2
     assert "has no file system" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ("-o /elsewhere/x", "-o: found '/elsewhere/x', allowed: a path in one of: /data"),
+        ("-o /elsewhere/x --trace t.arrow", "-o: found '/elsewhere/x'"),
+        ("-b 1000000t -t 1000000t", "-b, -s, -N: found "),
+        ("-b 9000000000000t", "below 2^62"),
+        ("-N 65 --trace t.arrow", "-N: found 65, allowed: 1 to 64"),
+        ("--rpcs", "name it with --out DIR"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_told_of_the_flag(flags, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cluster = ["--cluster", "demo-64-400g-lustre", "--set", "storage.mount=/data"]
+    assert main(["ior", *cluster, *flags.split()]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_way_of_rpcs_is_kept(tmp_path):
+    flags = ["-N", "2", "-w", "-b", "1m", "--rpcs", "--out", str(tmp_path / "out")]
+    assert main(["ior", "--cluster", "demo-64-400g-lustre", *flags]) == 0
+    assert pa.ipc.open_file(tmp_path / "out" / "rpcs.arrow").read_all().num_rows > 0
