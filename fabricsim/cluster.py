@@ -181,6 +181,10 @@ class Cluster(Section):
             for value in sorted({v for v in values if values.count(v) > 1}):
                 text = f"found two of {what} {value!r}, allowed: a {what} of its own for each"
                 wrong.append(((), text, value))
+        shares = {one.ranks_per_client for one in self.storage}
+        if len(shares) > 1:
+            text = f"found ranks_per_client of {sorted(shares)}, allowed: one number for all file systems"
+            wrong.append(((), text, None))
         return wrong
 
     @model_serializer(mode="wrap")
@@ -366,6 +370,8 @@ class Cluster(Section):
             stores = [{name: array.tolist() for name, array in store.items()} for store in self.stores()]
             places = [one.places() for one in self.storage]
             content["storage"] = [a | b for a, b in zip(stores, places, strict=True)]
+            if (together := self.storage[0].ranks_per_client) > 1:
+                content["ranks_per_client"] = together
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
         if t.networks != (0,) or t.n_reducers:
             assert t.cable_network is not None

@@ -93,6 +93,7 @@ class Storage:
             "layout": np.array(options.pop("layout", [0] * len(made)), np.int32),
             "bytes": made.size_bytes,
             "directory_stripes": np.full(len(made.directories), options.pop("stripes", 1), np.int32),
+            "ranks_per_client": options.pop("ranks_per_client", 1),
         }
         hosts = np.arange(self.clients, dtype=np.int32)
         program = engine.Program(model, lower(trace, files=made), rank_host=hosts, files=files)

@@ -191,6 +191,7 @@ typedef struct {
     const int32_t *directory_stripes; /* [directory_count] metadata targets that it is spread over */
     const int32_t *clients;           /* [client_count] ranks that may do I/O beside those of the rows: fab_run_io */
     int32_t client_count;
+    int32_t ranks_per_client; /* so many ranks one after another share the client of the first; 0 as 1: none do */
 } fab_file_table_t;
 
 /* Canonical columns (see fabricsim/trace/lower.py), as plain arrays. Lists are offsets and values. */

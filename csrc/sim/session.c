@@ -57,7 +57,8 @@ int fab_run_io(fab_run_t *self, const fab_io_request_t *r, fab_problems_t *probl
         return FAB_E_CONFIG;
     const fab_store_t *store = fab_exec_store(self->exec);
     const int32_t ranks = self->program->rank_count;
-    const uint32_t host = r->rank < 0 || r->rank >= ranks ? FAB_NONE : self->program->rank_host[r->rank];
+    const uint32_t host =
+        r->rank < 0 || r->rank >= ranks ? FAB_NONE : self->program->client_host[self->program->rank_host[r->rank]];
     if (host == FAB_NONE || !store->clients[host])
         fab_problems_add(problems, "rank: found %d, allowed: those that are clients", r->rank);
     if (r->kind < FAB_OP_OPEN || r->kind >= FAB_OP_KINDS)

@@ -331,9 +331,17 @@ out:
     return code;
 }
 
-/* Storage: every rank that does any I/O with every server and back, and servers with those they pass data on to. */
+/* Storage: every client with every server and back, servers with those they pass data on to, and ranks with the client
+ * that they share. */
 static void connect_storage(const fab_program_t *self, edges_t *edges)
 {
+    for (int32_t r = 0; self->has_client && r < self->rank_count; r++) {
+        const uint32_t host = self->rank_host[r], client = self->client_host[host];
+        if (client != host && self->has_client[client]) {
+            add_edge(edges, host, client, FAB_STORE_LANE, 0, 0);
+            add_edge(edges, client, host, FAB_STORE_LANE, 0, 0);
+        }
+    }
     for (uint32_t s = 0; self->has_client && s < self->store_count && !edges->no_memory; s++) {
         const fab_store_config_t *config = &self->stores[s];
         const uint8_t data_class = (uint8_t)config->values[FAB_STORE_DATA_CLASS];

@@ -250,6 +250,27 @@ static void coll_received(fab_exec_t *self, fab_worker_t *worker, uint32_t host,
         keep_early(worker, a, step);
 }
 
+/* ---- storage ------------------------------------------------------------------------------------- */
+
+/* Ranks that share a client call it by a message, and hear from it by another. */
+enum { IO_CALL = FAB_STORE_COOKIE - 2, IO_RETURN = FAB_STORE_COOKIE - 1, IO_BYTES = 64 };
+
+static void begin_io(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, int64_t now_ps)
+{
+    const fab_io_t io = fab_program_io(self->program, instance);
+    fab_store_start(self->store, worker, host, &io, now_ps);
+}
+
+static void tell_io(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t to, uint32_t what,
+                    uint32_t instance, int64_t now_ps)
+{
+    const uint32_t connection = fab_program_find(self->program, host, to, FAB_STORE_LANE, 0, 0);
+    if (connection == FAB_NONE)
+        worker->error = FAB_E_INTERNAL;
+    else
+        fab_hosts_post(self->hosts, worker, host, connection, IO_BYTES, (fab_cookie_t){what, 0, instance}, now_ps);
+}
+
 /* ---- starting ----------------------------------------------------------------------------------- */
 
 static void start_send(fab_exec_t *self, fab_worker_t *worker, uint32_t host, uint32_t instance, int64_t now_ps)
@@ -294,8 +315,11 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
     case FAB_OP_RMDIR:
     case FAB_OP_RENAME:
     case FAB_OP_READDIR: {
-        const fab_io_t io = fab_program_io(program, instance);
-        fab_store_start(self->store, worker, host, &io, now_ps);
+        const uint32_t client = program->client_host[host];
+        if (client == host)
+            begin_io(self, worker, host, instance, now_ps);
+        else
+            tell_io(self, worker, host, client, IO_CALL, instance, now_ps);
         break;
     }
     default:
@@ -307,12 +331,19 @@ static void start_instance(fab_exec_t *self, fab_worker_t *worker, uint32_t inst
 
 /* ---- what the transport says -------------------------------------------------------------------- */
 
+static bool is_storage(fab_cookie_t cookie) { return cookie.instance >= IO_CALL && cookie.instance != FAB_NONE; }
+
 static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
 {
     const fab_exec_port_t *port = context;
     fab_exec_t *self = port->exec;
-    if (FAB_UNLIKELY(fab_store_owns(cookie))) {
-        fab_store_delivered(self->store, worker, host, cookie, now_ps);
+    if (FAB_UNLIKELY(is_storage(cookie))) {
+        if (cookie.instance == IO_CALL)
+            begin_io(self, worker, host, cookie.from_instance, now_ps);
+        else if (cookie.instance == IO_RETURN)
+            end_instance(self, worker, cookie.from_instance, now_ps);
+        else
+            fab_store_delivered(self->store, worker, host, cookie, now_ps);
         return;
     }
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.instance]];
@@ -333,8 +364,9 @@ static void delivered(void *context, fab_worker_t *worker, uint32_t host, fab_co
 static void acknowledged(void *context, fab_worker_t *worker, uint32_t host, fab_cookie_t cookie, int64_t now_ps)
 {
     fab_exec_t *self = ((const fab_exec_port_t *)context)->exec;
-    if (FAB_UNLIKELY(fab_store_owns(cookie))) {
-        fab_store_acknowledged(self->store, worker, host, cookie, now_ps);
+    if (FAB_UNLIKELY(is_storage(cookie))) {
+        if (fab_store_owns(cookie))
+            fab_store_acknowledged(self->store, worker, host, cookie, now_ps);
         return;
     }
     const fab_op_t *op = &self->program->ops[self->program->instance_op[cookie.from_instance]];
@@ -367,7 +399,7 @@ static void timer(void *context, fab_worker_t *worker, uint32_t host, uint64_t k
 /* ---- life --------------------------------------------------------------------------------------- */
 
 /* Operations of a session are numbered behind all others. */
-enum { SESSION_FIRST = FAB_STORE_COOKIE - FAB_EXEC_SESSION_MAX };
+enum { SESSION_FIRST = IO_CALL - FAB_EXEC_SESSION_MAX };
 
 /* A storage operation has ended: perhaps within its own start. */
 static void io_ended(void *user, fab_worker_t *worker, uint32_t instance, int64_t now_ps)
@@ -377,7 +409,12 @@ static void io_ended(void *user, fab_worker_t *worker, uint32_t instance, int64_
         self->session[instance - SESSION_FIRST][1] = now_ps;
         return;
     }
-    end_soon(self, worker, instance, now_ps);
+    const uint32_t host = self->program->rank_host[fab_program_rank(self->program, instance)];
+    const uint32_t client = self->program->client_host[host];
+    if (client == host)
+        end_soon(self, worker, instance, now_ps);
+    else
+        tell_io(self, worker, client, host, IO_RETURN, instance, now_ps);
 }
 
 uint32_t fab_exec_io(fab_exec_t *self, fab_worker_t *worker, uint32_t host, fab_io_t io, int64_t now_ps)

@@ -260,9 +260,10 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             hidden += fab_program_tree(self, op)->shape.reducer_count;
     }
     instances += hidden;
-    if (instances >= FAB_STORE_COOKIE - (1u << 24)) { /* behind are a session's operations, and cookies of storage */
+    if (instances >=
+        FAB_STORE_COOKIE - (1u << 24) - 2) { /* behind are a session's operations, and cookies of storage */
         fab_problems_add(problems, "the trace has %" PRIu64 " operations on single ranks, allowed %u", instances,
-                         FAB_STORE_COOKIE - (1u << 24) - 1);
+                         FAB_STORE_COOKIE - (1u << 24) - 3);
         code = FAB_E_LIMIT;
     }
     self->instance_count = (uint32_t)(instances - hidden);

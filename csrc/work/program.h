@@ -59,7 +59,8 @@ struct fab_program {
     fab_op_io_t *ios; /* [io_count]; NULL without */
     uint32_t *op_files;
     fab_files_t files;
-    bool *has_client; /* [host_count] where a rank does any I/O; NULL without */
+    bool *has_client;      /* [host_count] where a client is; NULL without */
+    uint32_t *client_host; /* [host_count] whose client does the I/O of the rank there */
     uint32_t op_count, set_count, send_count, tree_count, variant_count;
     uint32_t instance_count; /* of operations on ranks; those on reducers follow, hidden */
     uint32_t hidden_count;

@@ -96,7 +96,7 @@ static void read_row(fab_program_t *self, const fab_table_t *t, int64_t i, uint6
     if (op->kind == FAB_OP_RENAME)
         io->first_new_file = take_files(self, t->new_file + t->new_file_offset[i], more, set->count, i, fill, problems);
     for (uint32_t p = 0; p < set->count; p++)
-        self->has_client[self->rank_host[self->ranks[set->first + p]]] = true;
+        self->has_client[self->client_host[self->rank_host[self->ranks[set->first + p]]]] = true;
 }
 
 int fab_program_read_storage(fab_program_t *self, const fab_table_t *t, fab_problems_t *problems)
@@ -120,8 +120,16 @@ int fab_program_read_storage(fab_program_t *self, const fab_table_t *t, fab_prob
     self->ios = calloc((size_t)count + 1, sizeof *self->ios);
     self->op_files = malloc((names + 1) * sizeof *self->op_files);
     self->has_client = calloc(self->net->host_count, sizeof *self->has_client);
-    if (!self->ios || !self->op_files || !self->has_client)
+    self->client_host = calloc(self->net->host_count, sizeof *self->client_host);
+    if (!self->ios || !self->op_files || !self->has_client || !self->client_host)
         return FAB_E_MEMORY;
+    const int32_t together = t->files->ranks_per_client;
+    if (together < 0) {
+        fab_problems_add(problems, "ranks_per_client: found %d, allowed: at least 1", together);
+        return FAB_E_TRACE;
+    }
+    for (int32_t r = 0; r < self->rank_count; r++)
+        self->client_host[self->rank_host[r]] = self->rank_host[together > 1 ? r / together * together : r];
     self->memory_bytes += (int64_t)(count * sizeof *self->ios + names * 4);
     uint64_t fill = 0;
     for (uint32_t i = 0; i < self->op_count; i++)
@@ -132,7 +140,7 @@ int fab_program_read_storage(fab_program_t *self, const fab_table_t *t, fab_prob
         if (rank < 0 || rank >= self->rank_count)
             fab_problems_add(problems, "clients: found rank %d, allowed 0 to %d", rank, self->rank_count - 1);
         else
-            self->has_client[self->rank_host[rank]] = true;
+            self->has_client[self->client_host[self->rank_host[rank]]] = true;
     }
     return problems->count ? FAB_E_TRACE : FAB_OK;
 }
@@ -142,6 +150,7 @@ void fab_program_free_storage(fab_program_t *self)
     free(self->ios);
     free(self->op_files);
     free(self->has_client);
+    free(self->client_host);
     free(self->files.store);
     free(self->files.directory);
     free(self->files.layout);

@@ -115,6 +115,7 @@ cdef extern from "fabricsim.h" nogil:
         const int32_t *directory_stripes
         const int32_t *clients
         int32_t client_count
+        int32_t ranks_per_client
 
     int fab_program_from_arrow(const fab_model_t *model, ArrowArrayStream *stream, const int32_t *rank_host,
                                int32_t rank_count, const fab_collectives_t *collectives, const fab_file_table_t *files,

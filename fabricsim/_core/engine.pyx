@@ -242,7 +242,8 @@ cdef class Program:
     files
         What the table's storage rows name, as a dict of arrays: ``store`` int8[n], ``directory`` int32[n], ``layout``
         int32[n], ``bytes`` int64[n] (size before the run, -1: it is not there), ``directory_stripes`` int32[d]; and
-        ``clients`` int32[k], ranks that ``Run.io`` may be called for. None: no file.
+        ``clients`` int32[k], ranks that ``Run.io`` may be called for; ``ranks_per_client``, how many ranks
+        one after another share the client of the first. None: no file.
 
     Raises
     ------

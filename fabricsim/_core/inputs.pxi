@@ -130,7 +130,7 @@ cdef class _Files:
 
     def __cinit__(self, files):
         cdef int32_t directories = 0, layouts = 0
-        unknown = sorted(set(files) - {"store", "directory", "layout", "bytes", "directory_stripes", "clients"})
+        unknown = sorted(set(files) - {"store", "directory", "layout", "bytes", "directory_stripes", "clients", "ranks_per_client"})
         if unknown:
             raise ConfigError([f"files: unknown {name}" for name in unknown])
         self.keep = []
@@ -142,6 +142,7 @@ cdef class _Files:
             raise ConfigError(["files: the arrays differ in length"])
         self.table.count = <int32_t>len(store)
         self.table.directory_stripes = self._ints(files, "directory_stripes", &self.table.directory_count)
+        self.table.ranks_per_client = index(files.get("ranks_per_client", 1))
         self.table.clients = self._ints(files, "clients", &self.table.client_count)
         if len(store):
             self.keep += [store, size]

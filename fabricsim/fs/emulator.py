@@ -121,6 +121,7 @@ class EngineEmulator:
             "bytes": np.array([max(size, 0) for size in sizes.values()], np.int64),
             "directory_stripes": np.array(stripes, np.int32),
             "clients": np.arange(self.n_ranks, dtype=np.int32),
+            "ranks_per_client": self._model.cluster.storage[0].ranks_per_client,
         }
         hosts = np.asarray(self._model.cluster.rank_host(self.n_ranks), np.int32)
         empty = pa.Table.from_pylist([], schema=LOWERED_SCHEMA).combine_chunks()

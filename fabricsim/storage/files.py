@@ -33,7 +33,7 @@ def core_files(files: FileTable, storage: Sequence[Storage]) -> dict[str, Any]:
     dict
         ``store`` int8[files], ``directory`` int32[files], ``layout`` int32[files] (0: the file system's own),
         ``bytes`` int64[files] (before the run, -1: it is not there) and ``directory_stripes``
-        int32[directories].
+        int32[directories]; ``ranks_per_client`` where ranks share one.
     """
     layout = np.zeros(len(files.paths), np.int32)
     stripes = np.ones(len(files.directories), np.int32)
@@ -47,7 +47,9 @@ def core_files(files: FileTable, storage: Sequence[Storage]) -> dict[str, Any]:
         given = np.array([table.stripes for table in one.directory] + [1], np.int32)[here]
         given = np.where(given == ALL, one.n_meta, np.minimum(given, one.n_meta))
         stripes[of_directory == number] = given[of_directory == number]
-    return {
+    together = storage[0].ranks_per_client
+    shared = {"ranks_per_client": np.int32(together)} if together > 1 else {}
+    return shared | {
         "store": files.mount,
         "directory": files.directory,
         "layout": layout,

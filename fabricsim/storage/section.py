@@ -115,6 +115,9 @@ class Storage(Section):
         Servers of data, and targets (OSTs, drives) of each; default 1.
     meta_servers
         Servers of metadata, 1 or more; default 1. Servers of ``weka`` and ``local`` do both.
+    ranks_per_client
+        So many ranks one after another, such as those of a node, share the client of the first: its cache,
+        its windows, and with ``local`` its drive; default 1. The same for all file systems of a cluster.
     failover
         Who takes over when a server fails: ``none`` (default), ``pairs`` (neighbours of a kind), or pairs of
         names such as ``[["oss0", "oss1"]]``.
@@ -139,6 +142,7 @@ class Storage(Section):
     servers: Annotated[int, Field(ge=1, le=16_384)] = 1
     targets_per_server: Annotated[int, Field(ge=1, le=1024)] = 1
     meta_servers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    ranks_per_client: Annotated[int, Field(ge=1, le=1024)] = 1
     failover: Annotated[Literal["none", "pairs"] | Pairs, BeforeValidator(_pairs)] = "none"
     attach: Annotated[tuple[str, ...], BeforeValidator(_globs), Field(strict=False)] = ()
     hosts: Annotated[Literal["last"] | tuple[int, ...] | None, BeforeValidator(_hosts)] = None
