@@ -2,6 +2,7 @@
 
 import pytest
 from engine_worlds import GBPS, US, finish, line, star, start, wire_ps
+from store_worlds import Storage, create, io
 from trace_table import recv, send, table
 
 from fabricsim.errors import ConfigError
@@ -58,3 +59,20 @@ def test_a_train_longer_than_a_packet_of_the_core_is_refused():
     settings = ("transport", "roce", {"mtu_bytes": 8192, "train_count": 15})
     with pytest.raises(ConfigError, match="a packet, or train of packets, takes 124126 bytes, allowed 65535"):
         start(line([100 * GBPS] * 2, [US] * 2), flow(1), settings)
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20, 16 << 20])
+def test_a_file_system_does_not_notice(size):
+    ranks = range(4)
+    rows = [create(*ranks, file="/{rank}"), io("write", *ranks, file="/{rank}", size=size)]
+    rows += [
+        io("fsync", *ranks, file="/{rank}"),
+        io("read", *ranks, file="/{rank}", size=size, flags="direct"),
+    ]
+    ends = []
+    for count in (1, 12):
+        store = Storage(
+            clients=4, servers=2, settings=[trains(count), ("link", "pause", {"xoff_bytes": 400_000})]
+        )
+        ends.append(store.run(*rows).ops()["end_ps"])
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)
