@@ -340,6 +340,19 @@ void fab_client_part_wrote(const fab_at_t *at, fab_part_t *part)
     drained(at, &object->file->drains, &gone, object);
 }
 
+void fab_client_discard(const fab_at_t *at, fab_client_object_t *object, int64_t begin, int64_t end)
+{
+    fab_client_lose(at, object, begin, end);
+    for (fab_part_t *part = object->writes, *next; part; part = next) {
+        next = part->object_next;
+        if (!part->op && part->queued && part->sent == part->begin && part->begin >= begin && part->end <= end)
+            fab_client_part_wrote(at, part);
+    }
+    if (object->dirty.count == 0)
+        object->end = 0;
+    fab_client_forget_size(at, object->file);
+}
+
 void fab_client_wrote(const fab_at_t *at, fab_call_t *call)
 {
     fab_client_object_t *object = call->object;

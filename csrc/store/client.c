@@ -108,6 +108,33 @@ void fab_client_heard_end(const fab_at_t *at, fab_client_object_t *object, int64
     file->size = fab_max_i64(file->size, size);
 }
 
+void fab_client_forget_size(const fab_at_t *at, fab_client_file_t *file)
+{
+    const fab_store_config_t *config = &at->store->configs[file->store];
+    file->size = 0;
+    for (uint32_t i = 0; file->objects && i < file->object_count; i++) {
+        fab_client_object_t *object = file->objects[i];
+        if (!object)
+            continue;
+        const fab_held_t *lock = object->locks;
+        while (lock && lock->giving)
+            lock = lock->next;
+        if (!lock && object->dirty.count == 0 && !object->writes)
+            object->end = 0;
+        if (object->end)
+            file->size =
+                fab_max_i64(file->size, config->layout_ops->file_end(config, layout_of(at, file), i, object->end));
+    }
+}
+
+void fab_client_heard_generation(const fab_at_t *at, fab_client_file_t *file, uint32_t generation)
+{
+    if (generation <= file->generation)
+        return;
+    file->generation = generation;
+    fab_client_forget_size(at, file);
+}
+
 /* What the client has of a file is worth nothing any more: it has been made empty, or removed. */
 static void empty_file(const fab_at_t *at, fab_client_file_t *file)
 {
@@ -295,8 +322,12 @@ static void opened(const fab_at_t *at, fab_client_op_t *op, const fab_rpc_t *rpc
         fab_client_file_t *file = fab_client_file(at, name->content);
         if (file)
             file->has_objects = rpc->end;
-        if (file && (op->flags & FAB_IO_TRUNC) && op->kind == FAB_OP_OPEN)
-            empty_file(at, file);
+        if (file && (op->flags & FAB_IO_TRUNC) && op->kind == FAB_OP_OPEN) {
+            if (fab_client_values(at, file->store)[FAB_STORE_LOCKS]) /* they were taken, with all that was under them */
+                fab_client_forget_size(at, file);
+            else
+                empty_file(at, file);
+        }
     }
     if (op->kind == FAB_OP_OPEN) {
         name->opens += !rpc->refused;
@@ -366,6 +397,7 @@ void fab_client_answered(const fab_at_t *at, fab_call_t *call)
     case FAB_RPC_OPEN: opened(at, op, rpc); return;
     case FAB_RPC_STAT: stat_answered(at, op, rpc); return;
     case FAB_RPC_GLIMPSE:
+        fab_client_heard_generation(at, call->object->file, rpc->generation);
         if (!rpc->refused)
             fab_client_heard_end(at, call->object,
                                  fab_max_i64(rpc->end, call->object->dirty.count ? call->object->end : 0));

@@ -80,6 +80,7 @@ void fab_client_lock_answered(const fab_at_t *at, fab_call_t *call)
         return;
     }
     at->client->stats.lock_wait_ps += at->now_ps - op->since_ps;
+    fab_client_heard_generation(at, object->file, call->rpc->generation);
     op->locking = false;
     fab_held_t *lock = granted ? fab_store_take(at->worker, sizeof *lock) : NULL;
     if (lock) {
@@ -144,7 +145,9 @@ void fab_client_lock_flushed(const fab_at_t *at, fab_client_object_t *object, fa
 /* Flushes what is dirty under a lock, before all else, and waits for it. */
 static void give_back(const fab_at_t *at, fab_client_object_t *object, fab_held_t *lock)
 {
-    if (lock->mode != FAB_LOCK_PR)
+    if (lock->discard)
+        fab_client_discard(at, object, lock->begin, lock->end);
+    else if (lock->mode != FAB_LOCK_PR)
         fab_client_flush(at, object, lock->begin, lock->end, true);
     uint32_t left = 0;
     for (fab_part_t *part = object->writes; part; part = part->object_next) {
@@ -239,6 +242,7 @@ void fab_client_callback(fab_store_t *store, fab_worker_t *worker, uint32_t host
     if (!lock || lock->giving) /* it is on its way back */
         return;
     lock->giving = true;
+    lock->discard = called->discard;
     if (lock->users == 0)
         give_back(&at, object, lock);
     fab_client_unplug(&at);

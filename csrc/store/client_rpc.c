@@ -286,6 +286,8 @@ void fab_client_transmit(const fab_at_t *at, fab_call_t *call)
 {
     fab_import_t *import = call->import;
     call->sent_ps = at->now_ps;
+    if (call->kind == FAB_RPC_WRITE && !call->replay)
+        call->generation = call->object->file->generation;
     if (import->state != FAB_IMPORT_FULL && call->kind < FAB_RPC_PING)
         return;
     fab_rpc_t *rpc = fab_store_rpc(at->worker);
@@ -303,6 +305,7 @@ void fab_client_transmit(const fab_at_t *at, fab_call_t *call)
     rpc->epoch = call->epoch = import->epoch;
     rpc->offset = call->offset;
     rpc->bytes = call->bytes;
+    rpc->generation = call->generation;
     rpc->transno = call->transno;
     rpc->replay = call->replay || call->lock;
     rpc->user = call;
@@ -452,6 +455,7 @@ static void read_part_answered(const fab_at_t *at, fab_call_t *call)
 {
     fab_part_t *part = call->part;
     const int64_t bytes = there(call);
+    fab_client_heard_generation(at, call->object->file, call->rpc->generation);
     fab_client_heard_end(at, call->object, call->rpc->end);
     part->left -= call->bytes;
     if (part->op) {

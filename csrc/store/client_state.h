@@ -25,6 +25,7 @@ typedef struct fab_held {
     uint8_t mode; /* fab_lock_mode_t */
     bool giving;  /* not for new users: it is given back after those it has */
     bool asked;   /* for again, since its server has failed */
+    bool discard; /* its object is to be made empty: what is not written is dropped */
     bool gone;    /* out of its object's list; its server has no record of it, or will have one soon */
     uint32_t users;
     int64_t begin, end; /* end excluded */
@@ -57,6 +58,7 @@ typedef struct fab_call {
     bool replay; /* answered before its server failed */
     uint16_t flags;
     uint32_t file, object_number, target, epoch; /* epoch: of the server when it was sent */
+    uint32_t generation;                         /* WRITE: of its file */
     struct fab_call *next, *previous;            /* of its import, in the order of sending or of transno */
     fab_rpc_t *rpc;
     fab_client_op_t *op;
@@ -121,6 +123,7 @@ struct fab_client_object {
 };
 
 struct fab_client_file {
+    uint32_t generation;      /* how often its objects have been made empty, as far as known */
     uint32_t number, content; /* content: the file whose objects this name stands for, after renames */
     uint8_t store;
     bool opened, opening, known; /* known: so is its layout */
@@ -259,6 +262,10 @@ void fab_client_op_end(const fab_at_t *at, fab_client_op_t *op);
 /* A request that is no read or write of a part has its reply. */
 void fab_client_answered(const fab_at_t *at, fab_call_t *call);
 void fab_client_drained(const fab_at_t *at, fab_client_op_t *op);
+/* What is known of a file's size is that of its objects that the client has locks or unwritten data of. */
+void fab_client_forget_size(const fab_at_t *at, fab_client_file_t *file);
+/* Hears how often an object of the file has been made empty. */
+void fab_client_heard_generation(const fab_at_t *at, fab_client_file_t *file, uint32_t generation);
 /* Hears of the end of an object. */
 void fab_client_heard_end(const fab_at_t *at, fab_client_object_t *object, int64_t end);
 
@@ -309,6 +316,8 @@ void fab_client_cache(const fab_at_t *at, fab_client_object_t *object, int64_t b
 void fab_client_uncache(const fab_at_t *at, fab_client_object_t *object, int64_t begin, int64_t end);
 /* Dirty bytes of a range that are given up; returns how many. */
 int64_t fab_client_lose(const fab_at_t *at, fab_client_object_t *object, int64_t begin, int64_t end);
+/* A range that nobody will ever read: what of it is dirty or waits to be sent is dropped. */
+void fab_client_discard(const fab_at_t *at, fab_client_object_t *object, int64_t begin, int64_t end);
 void fab_client_use(const fab_at_t *at, fab_client_object_t *object);
 void fab_client_evict(const fab_at_t *at, uint32_t store);
 /* A part that is a write has all its replies. */

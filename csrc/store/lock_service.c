@@ -9,6 +9,8 @@ typedef struct {
     fab_server_t *server;
     fab_worker_t *worker;
     int64_t now_ps;
+    uint32_t generation; /* of the object */
+    bool discard;
 } telling_t;
 
 static uint32_t host_of(const fab_server_t *self, int64_t now_ps)
@@ -30,6 +32,7 @@ static void send_callback(const telling_t *t, fab_lock_t *lock)
 /* One whose grant is not sent yet is called when it is. */
 static void call_back(void *context, fab_lock_t *lock)
 {
+    lock->discard = ((const telling_t *)context)->discard;
     if (!lock->rpc)
         send_callback(context, lock);
 }
@@ -38,10 +41,19 @@ static void answer(void *context, fab_lock_t *lock)
 {
     const telling_t *t = context;
     fab_rpc_t *rpc = lock->rpc;
+    if (rpc->kind == FAB_RPC_DESTROY) { /* whoever tells is not done with the lock */
+        lock->next_granted = rpc->lock;
+        rpc->lock = lock;
+        if (!lock->next_granted)
+            fab_store_set_timer(t->server->store, t->worker, host_of(t->server, t->now_ps), FAB_STORE_TIMER_LOCK, rpc,
+                                t->now_ps);
+        return;
+    }
     lock->rpc = NULL;
     lock->epoch = t->server->epoch;
     rpc->lock = lock;
     rpc->end = lock->end;
+    rpc->generation = t->generation;
     fab_server_answer(t->server, t->worker, rpc, 0, t->now_ps);
 }
 
@@ -57,7 +69,7 @@ static void enqueue(fab_server_t *self, fab_worker_t *worker, fab_object_t *obje
     fab_lock_t *lock = fab_store_take(worker, sizeof *lock);
     if (!lock)
         return;
-    telling_t telling = {self, worker, now_ps};
+    telling_t telling = {self, worker, now_ps, object->generation, false};
     *lock = (fab_lock_t){
         .store = rpc->store,
         .mode = rpc->mode,
@@ -85,6 +97,10 @@ static void enqueue(fab_server_t *self, fab_worker_t *worker, fab_object_t *obje
 void fab_lock_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)
 {
     fab_server_t *self = server_at(store, rpc->store, rpc->server, host);
+    if (rpc->kind == FAB_RPC_DESTROY) {
+        fab_destroy_timer(self, worker, rpc, now_ps);
+        return;
+    }
     fab_object_t *object = fab_server_object(self, worker, rpc->target, rpc->file, rpc->object);
     if (!object)
         return;
@@ -92,8 +108,52 @@ void fab_lock_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab
         enqueue(self, worker, object, rpc, now_ps);
     } else {
         rpc->end = object->size;
+        rpc->generation = object->generation;
         fab_server_answer(self, worker, rpc, 0, now_ps);
     }
+}
+
+bool fab_lock_discard(fab_server_t *self, fab_worker_t *worker, fab_object_t *object, fab_rpc_t *rpc, int64_t now_ps)
+{
+    const bool free = object->locks.granted_count == 0 && object->locks.waiting_count == 0;
+    fab_lock_t *lock = free ? NULL : fab_store_take(worker, sizeof *lock);
+    if (!lock)
+        return true;
+    *lock = (fab_lock_t){
+        .store = rpc->store,
+        .mode = FAB_LOCK_PW,
+        .client = FAB_NONE, /* none's */
+        .server = self->number,
+        .target = rpc->target,
+        .file = object->file,
+        .object = object->object,
+        .asked_end = FAB_LOCK_EOF,
+        .rpc = rpc,
+    };
+    telling_t telling = {self, worker, now_ps, object->generation, true};
+    rpc->shards++;
+    if (fab_lock_enqueue(&object->locks, lock, call_back, &telling))
+        answer(&telling, lock);
+    return false;
+}
+
+fab_object_t *fab_lock_discarded(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc)
+{
+    const fab_lock_t *lock = rpc->lock;
+    if (!lock)
+        return NULL;
+    return fab_server_object(self, worker, self->store->file_state[lock->file].targets[lock->object], lock->file,
+                             lock->object);
+}
+
+void fab_lock_let_go(fab_server_t *self, fab_worker_t *worker, fab_object_t *object, fab_rpc_t *rpc, int64_t now_ps)
+{
+    fab_lock_t *lock = rpc->lock;
+    rpc->lock = lock->next_granted;
+    rpc->shards--;
+    telling_t telling = {self, worker, now_ps, object->generation, false};
+    fab_lock_remove(&object->locks, lock, answer, call_back, &telling);
+    fab_store_give(worker, lock, sizeof *lock);
 }
 
 /* A lock of before a failure is forgotten already, and its client has it no more either. */
@@ -101,11 +161,11 @@ void fab_lock_cancel(fab_store_t *store, fab_worker_t *worker, uint32_t host, fa
 {
     if (fab_store_where(&store->configs[lock->store], lock->server, host, now_ps) == host) {
         fab_server_t *self = server_at(store, lock->store, lock->server, host);
-        telling_t telling = {self, worker, now_ps};
         if (lock->epoch == self->epoch) {
             fab_object_t *object = fab_server_object(self, worker, lock->target, lock->file, lock->object);
             if (!object)
                 return;
+            telling_t telling = {self, worker, now_ps, object->generation, false};
             fab_lock_remove(&object->locks, lock, answer, call_back, &telling);
         }
     }

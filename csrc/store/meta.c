@@ -163,13 +163,14 @@ static void tell(const fab_server_t *self, fab_rpc_t *rpc)
     rpc->end = !name || self->store->file_state[name->content].placed;
 }
 
-static void open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
+/* Returns whether the answer has to wait until the file is empty. */
+static bool open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     const bool creates = rpc->flags & FAB_IO_CREATE, there = is_there(self, rpc->file);
     const fab_file_t *name = name_of(self, rpc->file);
     rpc->refused = there ? creates && rpc->flags & FAB_IO_EXCL && name && !rpc->replay : !creates;
     if (rpc->refused)
-        return;
+        return false;
     if (!there || rpc->flags & FAB_IO_TRUNC)
         fab_server_changed(self, worker, rpc, now_ps);
     if (!there) {
@@ -177,6 +178,8 @@ static void open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
         fab_meta_place(self, name->content);
     }
     tell(self, rpc);
+    return there && rpc->flags & FAB_IO_TRUNC && !rpc->replay &&
+           fab_destroy_begin(self, worker, rpc->object, rpc, now_ps);
 }
 
 /* Makes or removes a name. */
@@ -189,6 +192,8 @@ static void turn_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
     fab_server_changed(self, worker, rpc, now_ps);
     if (name)
         change(self, worker, rpc, rpc->file, name->content, exists);
+    if (rpc->kind == FAB_RPC_UNLINK && !rpc->replay) /* else it has been done the first time */
+        fab_destroy_begin(self, worker, name ? name->content : rpc->file, NULL, now_ps);
 }
 
 /* The new name is this server's own: both change at one moment. */
@@ -204,17 +209,11 @@ static void rename_here(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc
     const uint32_t content = name->content, other = name_of(self, rpc->object)->content;
     change(self, worker, rpc, rpc->object, content, true);
     change(self, worker, rpc, rpc->file, other, false);
+    if (!rpc->replay)
+        fab_destroy_begin(self, worker, other, NULL, now_ps);
 }
 
 /* ---- renames across servers ----------------------------------------------------------------------------- */
-
-static uint32_t epoch_of(const fab_store_config_t *config, uint32_t server, int64_t now_ps)
-{
-    uint32_t epoch = 0;
-    for (uint32_t i = 0; i < config->failure_count && config->failures[i].when_ps <= now_ps; i++)
-        epoch += config->failures[i].server == server;
-    return epoch;
-}
 
 /* Sends the other server a copy: the request itself stays here. If that one fails another will follow. */
 static void forward(fab_server_t *self, fab_worker_t *worker, renaming_t *renaming, int64_t now_ps)
@@ -230,7 +229,7 @@ static void forward(fab_server_t *self, fab_worker_t *worker, renaming_t *renami
         fab_store_set_timer(self->store, worker, here, FAB_STORE_TIMER_RECOVER, self, again_ps);
     if (there == FAB_NONE || !(renaming->copy = fab_store_rpc(worker)))
         return;
-    renaming->epoch = epoch_of(config, renaming->to, now_ps);
+    renaming->epoch = fab_store_epoch(config, renaming->to, now_ps);
     fab_rpc_t *copy = renaming->copy;
     *copy = *renaming->rpc;
     copy->stage = STAGE_FORWARDED;
@@ -256,7 +255,7 @@ static void hand_over(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
 void fab_meta_hand_over_again(fab_server_t *self, fab_worker_t *worker, int64_t now_ps)
 {
     for (renaming_t *r = self->meta_state ? self->meta_state->renaming : NULL; r; r = r->next)
-        if (!r->copy || r->epoch != epoch_of(fab_server_config(self), r->to, now_ps))
+        if (!r->copy || r->epoch != fab_store_epoch(fab_server_config(self), r->to, now_ps))
             forward(self, worker, r, now_ps);
 }
 
@@ -267,12 +266,14 @@ static void rename_there(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *co
     const fab_store_config_t *config = fab_server_config(self);
     fab_file_t *name = name_of(self, copy->object);
     const uint32_t content = (uint32_t)copy->offset, first = copy->target;
+    if (fab_destroy_waits(self, name->content, copy))
+        return;
     if (content != name->content || !name->exists) {
         name->before = name->content;
         name->content = content;
         name->exists = true;
     }
-    if (epoch_of(config, first, now_ps) != (uint32_t)copy->end) {
+    if (fab_store_epoch(config, first, now_ps) != (uint32_t)copy->end) {
         fab_store_give(worker, copy, sizeof *copy);
         return;
     }
@@ -352,7 +353,13 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
 {
     const uint32_t other = other_server(self, rpc);
     switch (rpc->kind) {
-    case FAB_RPC_OPEN: open_name(self, worker, rpc, now_ps); break;
+    case FAB_RPC_OPEN:
+        if (name_of(self, rpc->file) && rpc->flags & (FAB_IO_CREATE | FAB_IO_TRUNC) &&
+            fab_destroy_waits(self, name_of(self, rpc->file)->content, rpc))
+            return;
+        if (open_name(self, worker, rpc, now_ps))
+            return;
+        break;
     case FAB_RPC_STAT:
         rpc->refused = !is_there(self, rpc->file);
         if (!rpc->refused)
@@ -374,6 +381,14 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
     default: break;
     }
     finish(self, worker, rpc, now_ps);
+}
+
+void fab_meta_go_on(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, bool done, int64_t now_ps)
+{
+    if (done)
+        finish(self, worker, rpc, now_ps);
+    else
+        set_timer(self, worker, rpc, rpc->stage, now_ps, now_ps);
 }
 
 /* ---- what a server is told ------------------------------------------------------------------------------- */
@@ -400,6 +415,8 @@ static void is_renamed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *copy
     fab_store_give(worker, renaming, sizeof *renaming);
     fab_server_changed(self, worker, rpc, now_ps);
     change(self, worker, rpc, rpc->file, content, false);
+    if (!rpc->replay)
+        fab_destroy_begin(self, worker, content, NULL, now_ps);
     finish(self, worker, rpc, now_ps);
 }
 

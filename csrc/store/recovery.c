@@ -103,6 +103,7 @@ static void fail(fab_server_t *self, fab_worker_t *worker)
     self->recovering = false;
     self->bus_free_ps = 0;
     fab_meta_forget(self, worker);
+    fab_destroy_forget(self);
     fab_lock_forget(self);
     fab_server_forget(self, worker);
     r->replays.count = 0;
@@ -114,6 +115,7 @@ static void take_over(fab_server_t *self, fab_worker_t *worker, uint32_t host, i
 {
     recovery_t *r = self->recovery;
     self->down = false;
+    fab_destroy_again(self, worker, now_ps);
     r->awaited = r->silent = r->replaying = 0;
     for (uint32_t h = 0; h < self->store->net->host_count; h++) {
         r->kept[h] = 0;
@@ -152,6 +154,7 @@ void fab_recover_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, 
     if (where(self, now_ps) != host)
         return;
     fab_meta_hand_over_again(self, worker, now_ps);
+    fab_destroy_again(self, worker, now_ps);
     if (!self->recovering || self->recovery->awaited == 0)
         return;
     if (now_ps < self->recovery->soft_ps) {
@@ -222,7 +225,8 @@ bool fab_recover_holds(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc,
     if (rpc->stage) /* of another server, which has begun it */
         return false;
     if (!self->recovering) {
-        r->state[rpc->client] = CLIENT_HERE;
+        if (rpc->kind != FAB_RPC_DESTROY) /* of a server */
+            r->state[rpc->client] = CLIENT_HERE;
         return false;
     }
     if (rpc->replay && rpc->kind == FAB_RPC_LOCK) /* nobody else can have it */

@@ -254,6 +254,16 @@ static void to_memory(fab_server_t *self, fab_worker_t *worker, uint32_t host, f
         set_timer(self, worker, host, rpc, STAGE_MEMORY, checked_ps);
 }
 
+/* Whether a write was answered before its object was made empty, and is only sent again. Under locks a client knows how
+ * often an object was. */
+static bool is_of_before(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rpc)
+{
+    if (!rpc->replay || !fab_server_config(self)->values[FAB_STORE_LOCKS])
+        return false;
+    const fab_object_t *object = fab_server_object(self, worker, rpc->target, rpc->file, rpc->object);
+    return object && rpc->generation < object->generation;
+}
+
 /* A thread has looked at its request. */
 static void go_on(fab_server_t *self, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps)
 {
@@ -265,6 +275,7 @@ static void go_on(fab_server_t *self, fab_worker_t *worker, uint32_t host, fab_r
         if (!object)
             return;
         rpc->end = object->size;
+        rpc->generation = object->generation;
         if (data_bytes(rpc))
             to_target(self, worker, host, rpc, now_ps);
         else
@@ -282,7 +293,9 @@ static void go_on(fab_server_t *self, fab_worker_t *worker, uint32_t host, fab_r
 
 void fab_server_serve(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
-    if (rpc->kind == FAB_RPC_LOCK || rpc->kind == FAB_RPC_GLIMPSE)
+    if (rpc->kind == FAB_RPC_DESTROY)
+        fab_destroy_request(self, worker, rpc, now_ps);
+    else if (rpc->kind == FAB_RPC_LOCK || rpc->kind == FAB_RPC_GLIMPSE)
         fab_lock_request(self, worker, rpc, now_ps);
     else if (rpc->kind >= FAB_RPC_OPEN)
         fab_meta_request(self, worker, rpc, now_ps);
@@ -327,7 +340,8 @@ void fab_server_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, f
             break;
         }
         fab_server_changed(self, worker, rpc, now_ps);
-        fab_server_fill(self, worker, rpc->target, rpc->file, rpc->object, rpc->offset, rpc->bytes, rpc->transno);
+        if (!is_of_before(self, worker, rpc))
+            fab_server_fill(self, worker, rpc->target, rpc->file, rpc->object, rpc->offset, rpc->bytes, rpc->transno);
         finish(self, worker, host, rpc, 0, now_ps);
         break;
     }

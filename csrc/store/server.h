@@ -12,6 +12,7 @@ typedef struct fab_object {
     fab_extents_t written;
     fab_lock_resource_t locks;
     int64_t last_transno; /* of the last write */
+    uint32_t generation;  /* counts how often it was destroyed, or made empty */
 } fab_object_t;
 
 typedef struct {
@@ -50,6 +51,7 @@ struct fab_server {
     struct fab_change *changes, *change_last; /* writes not committed, where servers fail */
     uint64_t allocated;                       /* files made: meta */
     struct fab_meta *meta_state;              /* directories: meta */
+    struct fab_destroy *destroys;             /* of files whose objects are not empty yet: meta */
     struct fab_recovery *recovery;
 };
 
@@ -102,6 +104,8 @@ void fab_server_changed(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc
 int fab_meta_new(fab_server_t *self, fab_worker_t *worker);
 /* Chooses the targets of a content that has none yet. */
 void fab_meta_place(fab_server_t *self, uint32_t file);
+/* A request that destroy.c had kept: is to be answered, or tried again. */
+void fab_meta_go_on(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, bool done, int64_t now_ps);
 /* Renames that wait for a server which has failed are sent there again. */
 void fab_meta_hand_over_again(fab_server_t *self, fab_worker_t *worker, int64_t now_ps);
 /* It has failed: names are as they were committed. Before fab_server_forget. */
@@ -109,10 +113,30 @@ void fab_meta_forget(fab_server_t *self, fab_worker_t *worker);
 void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 void fab_meta_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 
+/* destroy.c: files whose objects are made empty, FAB_RPC_DESTROY.
+ *
+ * Begins it at the metadata server; false if there is nothing to do, else `rpc`, unless it is NULL, is answered at the
+ * end. */
+bool fab_destroy_begin(fab_server_t *self, fab_worker_t *worker, uint32_t content, fab_rpc_t *rpc, int64_t now_ps);
+/* Whether a content's objects are not empty yet: the request is then kept, and tried again when they are. */
+bool fab_destroy_waits(fab_server_t *self, uint32_t content, fab_rpc_t *rpc);
+/* What servers that have failed meanwhile have not done is sent to them again. */
+void fab_destroy_again(fab_server_t *self, fab_worker_t *worker, int64_t now_ps);
+/* The metadata server has failed: nobody waits any more, but what has been begun is done. */
+void fab_destroy_forget(fab_server_t *self);
+void fab_destroy_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+void fab_destroy_timer(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
+
 /* lock_service.c: FAB_RPC_LOCK, FAB_RPC_GLIMPSE and cancellations. */
 void fab_lock_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps);
 void fab_lock_timer(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_rpc_t *rpc, int64_t now_ps);
 void fab_lock_forget(fab_server_t *self);
+/* Takes the whole object from everybody, who are to drop what they have not written; true: nobody had any of it. Else the
+ * rpc's timer comes when that is done, with the locks that fab_lock_discarded() then gives back. */
+bool fab_lock_discard(fab_server_t *self, fab_worker_t *worker, fab_object_t *object, fab_rpc_t *rpc, int64_t now_ps);
+/* The next object that is the rpc's alone, for it to be made empty; NULL: none any more. The one before is let go. */
+fab_object_t *fab_lock_discarded(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc);
+void fab_lock_let_go(fab_server_t *self, fab_worker_t *worker, fab_object_t *object, fab_rpc_t *rpc, int64_t now_ps);
 void fab_lock_cancel(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_lock_t *lock, int64_t now_ps);
 
 /* recovery.c: failures, takeover, FAB_RPC_CONNECT and FAB_RPC_PING, the recovery window.

@@ -114,6 +114,14 @@ uint32_t fab_store_where(const fab_store_config_t *config, uint32_t server, uint
     return host;
 }
 
+uint32_t fab_store_epoch(const fab_store_config_t *config, uint32_t server, int64_t now_ps)
+{
+    uint32_t epoch = 0;
+    for (uint32_t i = 0; i < config->failure_count && config->failures[i].when_ps <= now_ps; i++)
+        epoch += config->failures[i].server == server;
+    return epoch;
+}
+
 void fab_store_post(fab_store_t *self, fab_worker_t *worker, uint32_t from, uint32_t to, fab_store_verb_t verb,
                     void *record, int64_t bytes, int64_t now_ps)
 {

@@ -95,6 +95,7 @@ typedef enum {
     FAB_RPC_READDIR,
     FAB_RPC_PING,
     FAB_RPC_CONNECT, /* after a failure: this client is here; replays follow */
+    FAB_RPC_DESTROY, /* metadata server to data server, and back: a file's objects are to be empty */
     FAB_RPC_KINDS
 } fab_rpc_kind_t;
 
@@ -109,6 +110,7 @@ typedef struct fab_rpc {
     uint32_t server, target; /* of the store */
     uint32_t file, object;   /* object: index among the file's objects, see layout.h */
     uint32_t epoch;          /* the server's, when it was sent */
+    uint32_t generation;     /* of the object, see fab_object_t; WRITE: as the client knows it */
     int64_t offset, bytes;   /* in the object; of LOCK the extent asked for, bytes 0: to the end */
     int64_t end;             /* LOCK: last byte granted; GLIMPSE, READ: size of the object; OPEN, STAT: it has some */
     fab_lock_t *lock;        /* LOCK: what was granted */
@@ -183,6 +185,9 @@ FAB_INLINE uint32_t fab_store_host(const fab_store_config_t *config, uint32_t se
 
 /* The host where a server runs at a time: its own, from a failure on its partner's; FAB_NONE while it is down. */
 uint32_t fab_store_where(const fab_store_config_t *config, uint32_t server, uint32_t client, int64_t now_ps);
+
+/* How often a server has failed so far. */
+uint32_t fab_store_epoch(const fab_store_config_t *config, uint32_t server, int64_t now_ps);
 
 /* Sends a message between hosts; on one host it takes no time. */
 void fab_store_post(fab_store_t *self, fab_worker_t *worker, uint32_t from, uint32_t to, fab_store_verb_t verb,

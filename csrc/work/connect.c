@@ -361,6 +361,12 @@ static void connect_storage(const fab_program_t *self, edges_t *edges)
             for (uint32_t j = first; i >= first && j < servers; j++)
                 if (config->server_host[j] != server)
                     add_edge(edges, server, config->server_host[j], FAB_STORE_LANE, data_class, 0);
+            /* objects of files that are removed */
+            for (uint32_t j = 0; i >= first && j < config->data_count; j++)
+                if (config->server_host[j] != server) {
+                    add_edge(edges, server, config->server_host[j], FAB_STORE_LANE, data_class, 0);
+                    add_edge(edges, config->server_host[j], server, FAB_STORE_LANE, data_class, 0);
+                }
         }
     }
 }

@@ -1,8 +1,8 @@
 """A file system on the oracle's hosts: worlds with storage, and how they are compared with the core.
 
 Read ``store_layout.py``, ``store_targets.py``, ``store_server.py``, ``store_locks.py``, ``store_meta.py``,
-``store_calls.py`` and ``store_client.py`` in this order. Messages on one host, and all waits of clients and
-servers, are timers of their host that go at one time in the order in which they were set.
+``store_destroy.py``, ``store_calls.py`` and ``store_client.py`` in this order. Messages on one host, and all
+waits of clients and servers, are timers of their host, that go in the order in which they were set.
 """
 
 from __future__ import annotations
@@ -269,6 +269,7 @@ class StoreProgram(Program):
             edges |= {(a, b) for a in servers for b in w.server_hosts if a != b}
         names = servers[w.servers :] if w.metas else servers
         edges |= {(a, b) for a, b in product(names, names) if a != b}
+        edges |= {e for a, b in product(names, w.server_hosts) if a != b for e in ((a, b), (b, a))}
         data_class = w.store_param["data_class"]
         for src, dst in sorted(edges):
             c = self.sim.planes[0].connect(src, dst, LANE, data_class, 0)

@@ -40,6 +40,7 @@ class Rpc:
     transno: int = 0
     stable: int = 0
     end: int = 0
+    generation: int = 0
     there: int = 0
     fragments: int = 0
     shards: int = 0
@@ -293,6 +294,7 @@ class Calls:
         me: Any = self
         call, part = rpc.call, rpc.call.part
         assert part
+        me.heard_generation(call.object.file, rpc.generation)
         me.heard_end(call.object, rpc.end)
         part.left -= rpc.size
         if part.op:

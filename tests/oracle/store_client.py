@@ -121,6 +121,7 @@ class Client(Calls):
                 self.file(rpc.object).has_objects = rpc.end
                 self.ask_sizes(op)
             elif rpc.kind == "glimpse":
+                self.heard_generation(call.object.file, rpc.generation)
                 own = call.object.end if call.object.dirty else 0
                 self.heard_end(call.object, max(rpc.end, own))
             elif rpc.kind == "unlink":
@@ -139,7 +140,8 @@ class Client(Calls):
             name.content = rpc.object
             self.file(name.content).has_objects = rpc.end
             if op.kind == "open" and op.flags & TRUNC:
-                self.empty(self.file(name.content))
+                gone = self.forget_size if self.param["locks"] else self.empty
+                gone(self.file(name.content))
         if op.kind == "open":
             name.opens += not rpc.refused
             self.end(op)
@@ -172,6 +174,19 @@ class Client(Calls):
             self.uncache(here, 0, FOR_EVER)
             here.end = 0
         file.size = 0
+
+    def forget_size(self, file: ClientFile) -> None:
+        """Only what the client has locks, or unwritten data, of is known to have a size."""
+        file.size = 0
+        for here in file.used_objects:
+            if not here.dirty and not here.writes and all(lock.giving for lock in here.locks):
+                here.end = 0
+            self.heard_end(here, here.end)
+
+    def heard_generation(self, file: ClientFile, generation: int) -> None:
+        if generation > file.generation:
+            file.generation = generation
+            self.forget_size(file)
 
     def heard_end(self, here: ClientObject, end: int) -> None:
         here.end = end
@@ -599,6 +614,7 @@ class Client(Calls):
     def lock_answered(self, call: Any, rpc: Any) -> None:
         op, lock = call.op, rpc.lock
         self.count["lock_wait_ps"] += self.now - op.since
+        self.heard_generation(call.object.file, rpc.generation)
         op.locking = False
         op.lock = lock
         if lock:
@@ -620,6 +636,7 @@ class Client(Calls):
         _, file, number = lock.key
         if lock.giving:
             return
+        lock.drops = lock.discard
         self.want_back(self.files[file].objects[number], lock)
         self.unplug()
 
@@ -637,7 +654,9 @@ class Client(Calls):
     def give_back(self, here: ClientObject, lock: Lock) -> None:
         """Send what is dirty under a lock before all else, and wait for it."""
         begin, end = lock.start, lock.end + 1
-        if lock.mode != PR:
+        if lock.drops:
+            self.discard(here, begin, end)
+        elif lock.mode != PR:
             self.flush(here, begin, end, urgent=True)
         parts = {part for part in here.writes if not part.op and part.begin < end and part.end > begin}
         for part in here.writes:
@@ -648,6 +667,21 @@ class Client(Calls):
         else:
             self.plug(here.channel)
             here.drains.insert(0, (parts, lock))
+
+    def discard(self, here: ClientObject, begin: int, end: int) -> None:
+        """Drop what is dirty in a range, and writes of it that no part has been sent of."""
+        here.channel.dirty_bytes -= here.dirty.remove(begin, end)
+        if not here.dirty:
+            self.unlist(here)
+        self.serve_writers(here.channel)
+        for part in list(here.writes):
+            unsent = part in here.channel.waiting and part.sent == part.begin
+            if not part.op and unsent and begin <= part.begin and part.end <= end:
+                self.unqueue(part, here.channel)
+                self.wrote(part)
+        if not here.dirty:
+            here.end = 0
+        self.forget_size(here.file)
 
     def flushed(self, here: ClientObject, lock: Lock) -> None:
         """Drop what no other lock covers, and cancel."""

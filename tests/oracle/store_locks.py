@@ -26,6 +26,8 @@ class Lock:
     # the client's
     users: int = 0
     giving: bool = False
+    discard: bool = False  # its callback said so
+    drops: bool = False  # and it has come in time
 
 
 def conflict(a: int, b: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .store_destroy import Destroys
 from .store_server import Service
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Meta:
         self.service = Service(self.param["meta_threads_count"], self.begin)
         self.held_until: dict[int, int] = {}  # by directory: in the order that threads come to it
         self.made = 0
+        self.destroys = Destroys(self)
 
     def arrive(self, rpc: Rpc) -> None:
         if rpc.stage == "over there":
@@ -30,6 +32,7 @@ class Meta:
         elif rpc.stage == "back":
             self.store.files[rpc.file].exists = False
             self.server.changed(rpc)
+            self.destroys.begin(self.store.files[rpc.file].content)
             self.answer(rpc)
         else:
             self.service.arrive(rpc)
@@ -71,7 +74,8 @@ class Meta:
         kind, there = rpc.kind, self.store.there(rpc.file)
         name = self.store.files[rpc.file]
         if kind == "open":
-            self.open(rpc, there)
+            if self.open(rpc, there):
+                return
         elif kind == "stat":
             rpc.refused = not there
             if there:
@@ -82,6 +86,8 @@ class Meta:
             if not rpc.refused:
                 name.exists = wanted
                 self.server.changed(rpc)
+                if kind == "unlink":
+                    self.destroys.begin(rpc.file if self.store.local else name.content)
         elif kind == "rename":
             rpc.refused = not there
             if there and self.store.meta_of(rpc.object) != self.server.number:
@@ -94,22 +100,28 @@ class Meta:
                     new = self.store.files[rpc.object]
                     name.content, new.content = new.content, name.content
                     name.exists, new.exists = False, True
+                    self.destroys.begin(name.content)
         self.answer(rpc)
 
-    def open(self, rpc: Rpc, there: bool) -> None:
+    def open(self, rpc: Rpc, there: bool) -> bool:
+        """Return whether the answer is to come later."""
         creates, name = rpc.flags & CREATE, self.store.files[rpc.file]
+        changes = not self.store.local and rpc.flags & (CREATE | TRUNC)
+        if changes and self.destroys.waits(name.content, self.work, rpc):
+            return True
         if there:
             rpc.refused = bool(creates and rpc.flags & EXCL and not self.store.local)
         else:
             rpc.refused = not creates
         if rpc.refused:
-            return
+            return False
         if not there or rpc.flags & TRUNC:
             self.server.changed(rpc)
         if not there:
             name.exists = True
             self.store.place(self, name.content)
         self.tell(rpc)
+        return there and bool(rpc.flags & TRUNC) and self.destroys.begin(rpc.object, rpc)
 
     def tell(self, rpc: Rpc) -> None:
         """Tell what a name stands for; what was made as a directory has no objects."""
@@ -127,6 +139,8 @@ class Meta:
 
     def rename_there(self, rpc: Rpc) -> None:
         new, old = self.store.files[rpc.object], self.store.files[rpc.file]
+        if self.destroys.waits(new.content, self.rename_there, rpc):
+            return
         new.content, old.content = rpc.content, new.content
         new.exists = True
         self.pass_on(rpc, self.store.meta_of(rpc.file), "back")

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .store_destroy import Emptier, Order
 from .store_locks import EOF, Lock, Locks
 from .store_targets import Target, rate_ps
 
@@ -41,6 +42,7 @@ class Service:
 class Object:
     def __init__(self, size: int, locks: Locks) -> None:
         self.size, self.locks = size, locks
+        self.generation = 0  # how often it was made empty
 
 
 class Server:
@@ -52,6 +54,7 @@ class Server:
         self.io = Service(self.param["threads_count"], self.begin)
         self.objects: dict[tuple[int, int, int], Object] = {}
         self.targets: dict[int, Target] = {}
+        self.emptier = Emptier(self)
         self.meta: Meta  # what it does with names
         self.bus_free_ps = 0
         self.transno = self.stable = 0
@@ -110,7 +113,7 @@ class Server:
             else:
                 self.through_memory(rpc, rpc.size, self.write_target)
         else:
-            rpc.end = self.object(rpc).size
+            rpc.end, rpc.generation = self.object(rpc).size, self.object(rpc).generation
             rpc.there = max(0, min(rpc.size, rpc.end - rpc.offset))
             if not rpc.there:
                 self.done(rpc)
@@ -257,7 +260,7 @@ class Server:
     def lock_served(self, rpc: Rpc) -> None:
         here = self.object(rpc)
         if rpc.kind == "glimpse":
-            rpc.end = here.size
+            rpc.end, rpc.generation = here.size, here.generation
             self.reply(rpc)
             return
         last = rpc.offset + rpc.size - 1 if rpc.size else EOF
@@ -266,10 +269,17 @@ class Server:
 
     def grant(self, lock: Lock) -> None:
         rpc = lock.rpc
+        if isinstance(rpc, Order):
+            self.emptier.granted(lock)
+            return
         rpc.lock, rpc.end = lock, lock.end
+        rpc.generation = self.objects[lock.key].generation
         self.reply(rpc)
 
     def call_back(self, lock: Lock) -> None:
+        if isinstance(lock.rpc, Order):  # it goes at once
+            return
+        lock.discard = self.emptier.now_asking
         client = self.store.clients[lock.client]
         self.store.post(self.host, lock.client, self.param["request_bytes"], client.called_back, lock)
 

@@ -46,6 +46,7 @@ class ClientFile:
     waiting: list[Operation] = field(default_factory=list)
     objects: dict[int, ClientObject] = field(default_factory=dict)
     size: int = 0
+    generation: int = 0  # how often its objects were made empty, as far as known
     drains: list[tuple[set[Part], Any]] = field(default_factory=list)
     read_next: int = 0
     window: int = 0

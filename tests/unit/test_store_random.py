@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from store_worlds import Storage, io
 
+from fabricsim.errors import EngineError
+
 KIB, MIB, MS = 1 << 10, 1 << 20, 10**9
 FILES = ("/a", "/b", "/d/c")
 LAYOUTS: tuple[tuple[tuple[int, ...], ...], ...] = (
@@ -93,3 +95,49 @@ def test_random_operations_end_and_leave_nothing(seed: int) -> None:
         assert not clients["lost_dirty_bytes"].any()
         written = runs[0].targets()["bytes_written"].sum()
         assert written >= clients["rpc_written_bytes"].sum()
+
+
+def renaming(dice: random.Random, rank: int, stream: int) -> list[dict[str, Any]]:
+    """Return operations that remove, empty and rename the files of others; some are refused."""
+
+    def row(kind: str, **more: Any) -> dict[str, Any]:
+        return {**io(kind, rank, **more), "stream": stream}
+
+    rows = [row("open", file=dice.choice(FILES), flags="create")]
+    for _ in range(dice.randrange(4, 16)):
+        kind = dice.choice(["write", "write", "read", "fsync", "stat", "open", "unlink", "rename", "trunc"])
+        more: dict[str, Any] = {"file": dice.choice(FILES)}
+        if kind in ("read", "write"):
+            more["size"] = dice.choice([4096, 64 * KIB, MIB, 3 * MIB + 17])
+            more["offset"] = dice.choice([0, 4096, MIB, dice.randrange(4 * MIB)])
+            if dice.random() < 0.25:
+                more["flags"] = "direct"
+        elif kind == "open":
+            more["flags"] = "create"
+        elif kind == "rename":
+            more["new_file"] = dice.choice([file for file in FILES if file != more["file"]])
+        elif kind == "trunc":
+            kind, more["flags"] = "open", "create,trunc"
+        rows.append(row(kind, **more))
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_files_removed_and_renamed_under_way_leave_nothing(seed: int) -> None:
+    dice = random.Random(seed)
+    impl = ("lustre", "lustre", "weka", "lustre", "beegfs", "local")[seed % 6]
+    sizes = (dice.randrange(1, 4), dice.randrange(1, 4), dice.randrange(1, 3), dice.randrange(1, 3))
+    sooner_or_later = {"dirty_expire_ps": dice.choice([MS, 5000 * MS])}
+    here = Storage(*sizes, impl, parameters(dice) | sooner_or_later)
+    if impl == "lustre":
+        here.layouts = dice.choice(LAYOUTS)
+        if seed % 2 == 0:
+            failing(dice, here)
+    streams = [(rank, stream) for rank in range(here.clients) for stream in range(dice.randrange(1, 3))]
+    rows = [row for rank, stream in streams for row in renaming(dice, rank, stream)]
+    runs = [here.run(*rows, threads=threads, check=False) for threads in (1, 2)]
+    assert runs[0].digest == runs[1].digest
+    try:
+        runs[0].check()
+    except EngineError as error:
+        assert all("refused" in line or line.endswith(":") for line in str(error).splitlines()), str(error)
