@@ -35,7 +35,7 @@ class Checkpoints:
         One row for each rank that took part in each save: ``save``, ``step`` (the training step before it,
         null without), ``rank``, and in picoseconds: ``stall_ps``, from the end of the training before it to
         the start of the training behind it (without any behind it, to the end of the save's part in it); of
-        that ``wait_ps``, until the save could begin, as the one before it was still under way, ``gather_ps``
+        that ``wait_ps``, until it could go on, as the save before it was still under way, ``gather_ps``
         and ``snapshot_ps``; ``write_ps``, from the first open to the last close (or of the message to a
         peer); ``drain_ps``, likewise from the near tier to the file system. ``bytes`` is what it wrote.
     spans
@@ -191,10 +191,12 @@ class _Events:
         before = np.where(before >= 0, before, began)
         behind = np.where(behind < _FAR, behind, ended)
         length = self.end - self.start
+        # Behind a gather the copy waits for the save before.
+        gaps = np.maximum(ended - began - self.total(within, length), 0)
         writes, drains = self._writes(save), self._drains(save)
         found = {
             "stall_ps": np.maximum(behind - before, 0),
-            "wait_ps": np.where(began < _FAR, np.maximum(began - before, 0), 0),
+            "wait_ps": np.where(began < _FAR, np.maximum(began - before, 0) + gaps, 0),
             "gather_ps": self.total(within & (self.part == "gather"), length),
             "snapshot_ps": self.total(within & (self.part == "snapshot"), length),
             "write_ps": np.maximum(self.last(writes, -1) - self.first(writes, _FAR), 0),

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fabricsim.cluster_file import Layer, Layers, problems_of, with_overrides
 from fabricsim.errors import ConfigError, Problem, nearest
+from fabricsim.fabrics.parameters import UNITS
 from fabricsim.fabrics.section import Issue, Section, raise_issues
 from fabricsim.fabrics.toml import key_lines
 from fabricsim.goodput.corruption import Corruption
 from fabricsim.goodput.measured import filled
 from fabricsim.goodput.rates import MOST_PS, Length, Rate, Time
-from fabricsim.units import parse_time_ps
 
 __all__ = ["Checkpoint", "Component", "GoodputConfig", "Job", "ListedFailure", "preset_names"]
 
@@ -91,9 +91,17 @@ def _parse_interval(value: Any) -> Any:
     if value in ("young", "daly"):
         return value
     try:
-        return parse_time_ps(value)
+        return UNITS["ps"].parse(value)
     except ValueError as error:
         raise ValueError(f"{error}; or 'young' or 'daly', the best by their formulas") from None
+
+
+def _checked_interval(value: Any) -> Any:
+    if isinstance(value, str) and value in ("young", "daly"):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_PS:
+        raise ValueError(f"found {value!r}, allowed: a time of more than 0, 'young' or 'daly'")
+    return value
 
 
 class Checkpoint(Section):
@@ -131,7 +139,7 @@ class Checkpoint(Section):
     """
 
     mode: Literal["none", "sync", "async", "two_tier"] = "sync"
-    interval_ps: Annotated[int, Field(gt=0, le=MOST_PS)] | Literal["young", "daly"] = "young"
+    interval_ps: Annotated[int | Literal["young", "daly"], BeforeValidator(_checked_interval)] = "young"
     save_ps: Time | None = None
     snapshot_ps: Time | None = None
     write_ps: Time | None = None

@@ -205,6 +205,19 @@ def ops_of(rows):
     return pa.table({name: [row[index] for row in rows] for index, name in enumerate(names)})
 
 
+def test_a_copy_behind_a_gather_waits_for_the_save_before():
+    ops = ops_of(
+        [
+            ("train 0 compute", 0, 0, 100, 0, 0, 0),
+            ("checkpoint 0 gather", 0, 100, 110, 0, 0, 0),
+            ("checkpoint 0 snapshot", 0, 150, 160, 0, 0, 0),
+            ("train 1 compute", 0, 160, 260, 1, 0, 0),
+        ]
+    )
+    (row,) = checkpoints(ops).table.to_pylist()
+    assert row | {"stall_ps": 60, "wait_ps": 40, "gather_ps": 10, "snapshot_ps": 10} == row
+
+
 def test_stalls_of_asynchronous_saves_and_their_back_pressure():
     ops = ops_of(
         [

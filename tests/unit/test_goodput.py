@@ -83,6 +83,15 @@ def test_draws_are_pinned():
     assert (times[0], times[-1], len(times), items[0]) == (4671889798994834, 62947347615371846, 7, 18)
 
 
+@pytest.mark.parametrize(
+    "interval, told", [("0s", "found 0, allowed: a time of more than 0"), (5, "a time without a unit")]
+)
+def test_an_interval_that_is_none_is_told_once(interval, told):
+    with pytest.raises(ConfigError) as caught:
+        GoodputConfig.from_dict({"job": {"wall": "1d"}, "checkpoint": SYNC | {"interval": interval}})
+    assert str(caught.value).count("interval:") == 1 and told in str(caught.value)
+
+
 @pytest.mark.parametrize("shape", [0.7, 1.0, 2.0])
 def test_failures_come_at_their_rate(shape):
     rate = Rate(name="x", mtbf_hours=50.0, weibull_shape=shape)
