@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fabricsim.cli.options import add_cluster, load_cluster, time_option
 from fabricsim.cli.output import line, log
 from fabricsim.cli.tool_flags import add_refused, refused, size_of
-from fabricsim.errors import ConfigError, Problem, unknown_name
+from fabricsim.errors import ConfigError, EngineError, Problem, unknown_name
 
 if TYPE_CHECKING:
     from fabricsim.storage_bench import Ior
@@ -134,11 +134,26 @@ def records(arguments: argparse.Namespace) -> tuple[str, ...]:
     return ("rpcs",) if arguments.rpcs else ()
 
 
+@contextlib.contextmanager
+def saving(arguments: argparse.Namespace) -> Iterator[Path | None]:
+    """Give the folder of the result, if there is one, and tell what is in it behind the run."""
+    from fabricsim.result import make_folder
+
+    folder = make_folder(arguments.out) if arguments.out is not None else None
+    try:
+        yield folder
+    except (KeyboardInterrupt, EngineError):
+        if folder is not None and (folder / "summary.json").is_file():
+            log(f"what was found until then is in {arguments.out}")
+        raise
+    if folder is not None:
+        log(f"saved to {arguments.out}")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print what IOR prints."""
     from fabricsim.cli.progress import showing
     from fabricsim.program import compile
-    from fabricsim.result import make_folder
     from fabricsim.storage_bench import run_ior
     from fabricsim.storage_bench.ior_output import csv, document, text
 
@@ -148,8 +163,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = compile(load_cluster(arguments.cluster, arguments.overrides))
     if arguments.trace:
         return _write_trace(arguments, config, model, tasks)
-    folder = make_folder(arguments.out) if arguments.out is not None else None
-    with _summary_file(output["file"]) as write, showing(arguments.progress) as update:
+    with (
+        saving(arguments) as folder,
+        _summary_file(output["file"]) as write,
+        showing(arguments.progress) as update,
+    ):
         result = run_ior(
             model,
             config,

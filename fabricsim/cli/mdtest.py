@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fabricsim.cli.ior import add_running, records
+from fabricsim.cli.ior import add_running, records, saving
 from fabricsim.cli.options import add_cluster, load_cluster, time_option
 from fabricsim.cli.output import emit_json, line, log
 from fabricsim.cli.tool_flags import add_refused, refused, size_of
@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run, and print what mdtest prints."""
     from fabricsim.cli.progress import showing
     from fabricsim.program import compile
-    from fabricsim.result import make_folder
     from fabricsim.storage_bench import run_mdtest
     from fabricsim.storage_bench.mdtest_output import document, text
 
@@ -109,8 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = compile(load_cluster(arguments.cluster, arguments.overrides))
     if arguments.trace:
         return _write_trace(arguments, config, model)
-    folder = make_folder(arguments.out) if arguments.out is not None else None
-    with showing(arguments.progress) as update:
+    with saving(arguments) as folder, showing(arguments.progress) as update:
         result = run_mdtest(
             model,
             config,
