@@ -91,7 +91,7 @@ class Storage:
             "store": made.mount,
             "directory": made.directory,
             "layout": np.array(options.pop("layout", [0] * len(made)), np.int32),
-            "bytes": made.size_bytes,
+            "bytes": np.array(options.pop("bytes", made.size_bytes), np.int64),
             "directory_stripes": np.full(len(made.directories), options.pop("stripes", 1), np.int32),
             "ranks_per_client": options.pop("ranks_per_client", 1),
         }

@@ -75,7 +75,7 @@ bool fab_destroy_begin(fab_server_t *self, fab_worker_t *worker, uint32_t conten
 {
     const fab_store_config_t *config = fab_server_config(self);
     const fab_file_t *file = &self->store->file_state[content];
-    if (!file->placed && !config->layout_ops->per_client)
+    if (!file->placed)
         return false;
     const uint32_t servers = fab_store_server_count(config);
     destroy_t *destroy = fab_store_take(worker, sizeof *destroy);

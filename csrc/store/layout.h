@@ -75,6 +75,9 @@ typedef struct {
     /* The end of the file, from the end of one of its objects. */
     int64_t (*file_end)(const struct fab_store_config *config, const fab_layout_t *layout, uint32_t object,
                         int64_t object_end);
+    /* The part of a file that an object has anything of; NULL: all. */
+    void (*part_of)(const struct fab_store_config *config, const fab_layout_t *layout, uint32_t object,
+                    int64_t *begin_out, int64_t *end_out);
     bool per_client; /* each client's host has a server of its own (node-local) */
 } fab_layout_ops_t;
 

@@ -206,15 +206,32 @@ static void map(const fab_store_config_t *config, const fab_layout_t *layout, co
     }
 }
 
+static const fab_layout_component_t *component_of(const fab_store_config_t *config, const fab_layout_t *layout,
+                                                  uint32_t object, uint32_t *first_out)
+{
+    uint32_t c = 0, first = 0;
+    while (object - first >= stripes(config, &layout->components[c]))
+        first += stripes(config, &layout->components[c++]);
+    *first_out = first;
+    return &layout->components[c];
+}
+
+static void part_of(const fab_store_config_t *config, const fab_layout_t *layout, uint32_t object, int64_t *begin_out,
+                    int64_t *end_out)
+{
+    uint32_t first;
+    const fab_layout_component_t *component = component_of(config, layout, object, &first);
+    *begin_out = component->begin;
+    *end_out = component->end;
+}
+
 static int64_t file_end(const fab_store_config_t *config, const fab_layout_t *layout, uint32_t object,
                         int64_t object_end)
 {
     if (object_end == 0)
         return 0;
-    uint32_t c = 0, first = 0;
-    while (object - first >= stripes(config, &layout->components[c]))
-        first += stripes(config, &layout->components[c++]);
-    const fab_layout_component_t *component = &layout->components[c];
+    uint32_t first;
+    const fab_layout_component_t *component = component_of(config, layout, object, &first);
     const int64_t unit = unit_bytes(component), last = object_end - 1;
     return (last / unit * stripes(config, component) + object - first) * unit + last % unit + 1;
 }
@@ -227,4 +244,5 @@ const fab_layout_ops_t fab_layout_lustre = {
     .place = place,
     .map = map,
     .file_end = file_end,
+    .part_of = part_of,
 };

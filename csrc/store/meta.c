@@ -1,7 +1,7 @@
 /* Metadata servers: threads that serve a queue, directories that one change at a time holds, names and where their data is,
  * after Lustre's metadata target (lustre/mdt, lustre/lod, lustre/lmv).
  *
- * A name's state is its own server's alone. A name stands for a content, the file whose objects it has; renaming swaps
+ * A name's state is its own server's alone; every node of a node-local store has names of its own. A name stands for a content, the file whose objects it has; renaming swaps
  * the contents of two names, so that each content has one name at any time. */
 #include "store/server.h"
 
@@ -28,11 +28,15 @@ typedef struct renaming {
     uint32_t to, epoch;
 } renaming_t;
 
+enum { CHUNK = 64 };
+
 typedef struct fab_meta {
     int64_t *free_ps; /* [directory_count] from when on each directory, or this server's stripe of it, is free */
     uint32_t directory_count;
     undo_t *undo_first, *undo_last; /* in the order of their changes; where servers fail */
     renaming_t *renaming;
+    fab_file_t **names; /* of a node-local store: [name_chunks] of CHUNK each, NULL before any of them is asked for */
+    uint32_t name_chunks;
 } meta_t;
 
 static const int64_t *values_of(const fab_server_t *self) { return fab_server_config(self)->values; }
@@ -42,16 +46,44 @@ static uint32_t host_of(const fab_server_t *self, int64_t now_ps)
     return fab_store_where(fab_server_config(self), self->number, self->host, now_ps);
 }
 
-/* Every node of a local store has names of its own, which are not told apart: there all that is asked for is there. */
+/* Of a name that the server has been asked for. */
 static fab_file_t *name_of(const fab_server_t *self, uint32_t file)
 {
-    return fab_server_config(self)->layout_ops->per_client ? NULL : &self->store->file_state[file];
+    return fab_server_config(self)->layout_ops->per_client ? &self->meta_state->names[file / CHUNK][file % CHUNK]
+                                                           : &self->store->file_state[file];
 }
 
-static bool is_there(const fab_server_t *self, uint32_t file)
+static bool is_there(const fab_server_t *self, uint32_t file) { return name_of(self, file)->exists; }
+
+/* A node has its own names, and first those of files that are there before the run; false without memory. */
+static bool learn(fab_server_t *self, fab_worker_t *worker, uint32_t file)
 {
-    const fab_file_t *name = name_of(self, file);
-    return !name || name->exists;
+    meta_t *meta = self->meta_state;
+    const fab_files_t *files = &self->store->files;
+    if (!fab_server_config(self)->layout_ops->per_client || file == FAB_NONE)
+        return true;
+    if (file / CHUNK >= meta->name_chunks) {
+        const uint32_t count = (files->count + CHUNK - 1) / CHUNK;
+        fab_file_t **names = fab_store_take(worker, count * sizeof *names);
+        if (!names)
+            return false;
+        for (uint32_t c = 0; c < meta->name_chunks; c++)
+            names[c] = meta->names[c];
+        if (meta->names)
+            fab_store_give(worker, meta->names, meta->name_chunks * sizeof *names);
+        meta->names = names;
+        meta->name_chunks = count;
+    }
+    fab_file_t **chunk = &meta->names[file / CHUNK];
+    if (*chunk)
+        return true;
+    if (!(*chunk = fab_store_take(worker, CHUNK * sizeof **chunk)))
+        return false;
+    for (uint32_t i = 0; i < CHUNK; i++) { /* those behind the last may be added later: they are made in the run */
+        const uint32_t f = file / CHUNK * CHUNK + i;
+        (*chunk)[i] = (fab_file_t){.content = f, .exists = f < files->count && files->bytes[f] >= 0};
+    }
+    return true;
 }
 
 static void set_timer(const fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, uint8_t stage, int64_t now_ps,
@@ -126,7 +158,7 @@ static void remember(fab_server_t *self, fab_worker_t *worker, uint32_t file, in
 {
     meta_t *meta = self->meta_state;
     const fab_file_t *name = name_of(self, file);
-    if (fab_server_config(self)->failure_count == 0 || !name)
+    if (fab_server_config(self)->failure_count == 0)
         return;
     for (undo_t *old; (old = meta->undo_first) && old->transno <= self->committed;) {
         meta->undo_first = old->next;
@@ -148,8 +180,6 @@ static void change(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rp
                    bool exists)
 {
     fab_file_t *name = name_of(self, file);
-    if (!name)
-        return;
     remember(self, worker, file, rpc->transno);
     name->content = content;
     name->exists = exists;
@@ -159,8 +189,8 @@ static void change(fab_server_t *self, fab_worker_t *worker, const fab_rpc_t *rp
 static void tell(const fab_server_t *self, fab_rpc_t *rpc)
 {
     const fab_file_t *name = name_of(self, rpc->file);
-    rpc->object = name ? name->content : rpc->file;
-    rpc->end = !name || self->store->file_state[name->content].placed;
+    rpc->object = name->content;
+    rpc->end = self->store->file_state[name->content].placed;
 }
 
 /* Returns whether the answer has to wait until the file is empty. */
@@ -168,7 +198,7 @@ static bool open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
 {
     const bool creates = rpc->flags & FAB_IO_CREATE, there = is_there(self, rpc->file);
     const fab_file_t *name = name_of(self, rpc->file);
-    rpc->refused = there ? creates && rpc->flags & FAB_IO_EXCL && name && !rpc->replay : !creates;
+    rpc->refused = there ? creates && rpc->flags & FAB_IO_EXCL && !rpc->replay : !creates;
     if (rpc->refused)
         return false;
     if (!there || rpc->flags & FAB_IO_TRUNC)
@@ -186,14 +216,13 @@ static bool open_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
 static void turn_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, bool exists, int64_t now_ps)
 {
     const fab_file_t *name = name_of(self, rpc->file);
-    rpc->refused = name && name->exists == exists;
+    rpc->refused = name->exists == exists;
     if (rpc->refused)
         return;
     fab_server_changed(self, worker, rpc, now_ps);
-    if (name)
-        change(self, worker, rpc, rpc->file, name->content, exists);
+    change(self, worker, rpc, rpc->file, name->content, exists);
     if (rpc->kind == FAB_RPC_UNLINK && !rpc->replay) /* else it has been done the first time */
-        fab_destroy_begin(self, worker, name ? name->content : rpc->file, NULL, now_ps);
+        fab_destroy_begin(self, worker, name->content, NULL, now_ps);
 }
 
 /* The new name is this server's own: both change at one moment. */
@@ -204,7 +233,7 @@ static void rename_here(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc
     if (rpc->refused)
         return;
     fab_server_changed(self, worker, rpc, now_ps);
-    if (!name || rpc->file == rpc->object)
+    if (rpc->file == rpc->object)
         return;
     const uint32_t content = name->content, other = name_of(self, rpc->object)->content;
     change(self, worker, rpc, rpc->object, content, true);
@@ -354,7 +383,7 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
     const uint32_t other = other_server(self, rpc);
     switch (rpc->kind) {
     case FAB_RPC_OPEN:
-        if (name_of(self, rpc->file) && rpc->flags & (FAB_IO_CREATE | FAB_IO_TRUNC) &&
+        if (rpc->flags & (FAB_IO_CREATE | FAB_IO_TRUNC) &&
             fab_destroy_waits(self, name_of(self, rpc->file)->content, rpc))
             return;
         if (open_name(self, worker, rpc, now_ps))
@@ -431,6 +460,8 @@ void fab_meta_request(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
         is_renamed(self, worker, rpc, now_ps);
         return;
     }
+    if (!learn(self, worker, rpc->file) || (rpc->kind == FAB_RPC_RENAME && !learn(self, worker, rpc->object)))
+        return;
     fab_service_t *service = &self->meta;
     if (service->threads_free) {
         service->threads_free--;

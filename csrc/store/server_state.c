@@ -57,15 +57,20 @@ static int64_t size_before(const fab_server_t *self, uint32_t file, uint32_t obj
     const fab_store_config_t *config = fab_server_config(self);
     const fab_files_t *files = &self->store->files;
     const fab_layout_t *layout = config->layout_count ? &config->layouts[files->layout[file]] : NULL;
-    int64_t least = 0, most = fab_max_i64(files->bytes[file], 0);
+    int64_t begin = 0, end = INT64_MAX;
+    if (config->layout_ops->part_of)
+        config->layout_ops->part_of(config, layout, object, &begin, &end);
+    end = fab_min_i64(end, files->bytes[file]);
+    int64_t least = 0, most = fab_max_i64(end, 0);
     while (least < most) {
         const int64_t middle = least + (most - least + 1) / 2;
-        if (config->layout_ops->file_end(config, layout, object, middle) <= files->bytes[file])
+        if (config->layout_ops->file_end(config, layout, object, middle) <= end)
             least = middle;
         else
             most = middle - 1;
     }
-    return least;
+    /* what ends before the part begins are holes */
+    return least && config->layout_ops->file_end(config, layout, object, least) > begin ? least : 0;
 }
 
 fab_object_t *fab_server_object(fab_server_t *self, fab_worker_t *worker, uint32_t number, uint32_t file,

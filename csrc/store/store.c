@@ -316,6 +316,7 @@ static bool make_state(fab_store_t *self, uint32_t f, const fab_layout_t *layout
     fab_file_t *file = &self->file_state[f];
     *file = (fab_file_t){
         .object_count = config->layout_ops->objects(config, layout), .content = f, .stale = self->files.bytes[f] < 0};
+    file->placed = config->layout_ops->per_client; /* which target, there is no question */
     file->targets = calloc(file->object_count + (size_t)1, sizeof *file->targets);
     return file->targets != NULL;
 }

@@ -213,7 +213,9 @@ def _slowest(names: _Names, targets: Arrays, end_ps: int, limit: int = 5) -> lis
             "rpcs": int(targets["rpcs"][at]),
             "bytes": int(targets["bytes_read"][at] + targets["bytes_written"][at]),
             "busy_ps": int(targets["busy_ps"][at]),
-            "utilisation": int(targets["busy_ps"][at]) / max(1, end_ps),
+            "utilisation": min(
+                1.0, int(targets["busy_ps"][at]) / max(1, end_ps)
+            ),  # it may work on after the end
             "wait_ps": int(wait[at]),
             "service_ps": int(service[at]),
         }

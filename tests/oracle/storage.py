@@ -227,9 +227,6 @@ class Store:
         first = self.world.servers if self.world.metas else 0
         return first + (directory + stripe) % (self.world.metas or self.world.servers)
 
-    def there(self, name: int) -> bool:
-        return self.local or self.files[name].exists
-
     def place(self, meta: Meta, file: int) -> None:
         """Give a content its targets when it is first made."""
         f = self.files[file]

@@ -155,6 +155,16 @@ class Striped(Layouts):
                 return (rounds * count + object - first) * stripe + rest + 1
         raise AssertionError
 
+    def object_end(self, f: Any, object: int, size: int) -> int:
+        for first, _, begin, stop, stripe, count, _, on_meta in self.components(f.layout):
+            if not first <= object < first + count:
+                continue
+            stripe = stop if on_meta else stripe
+            rounds, rest = divmod(min(size, stop), stripe * count)
+            end = rounds * stripe + min(stripe, max(0, rest - (object - first) * stripe))
+            return end if self.file_end(f, object, end) > begin else 0
+        raise AssertionError
+
 
 class Chunks(Layouts):
     """Of BeeGFS."""

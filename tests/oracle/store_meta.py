@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .store_destroy import Destroys
 from .store_server import Service
 
 if TYPE_CHECKING:
-    from .storage import Rpc, Store
+    from .storage import File, Rpc, Store
     from .store_server import Server
 
 CREATE, EXCL, TRUNC = 1, 2, 4
@@ -23,6 +24,14 @@ class Meta:
         self.held_until: dict[int, int] = {}  # by directory: in the order that threads come to it
         self.made = 0
         self.destroys = Destroys(self)
+        self.own: dict[int, File] = {}  # names of a node of a local store
+
+    def name(self, number: int) -> File:
+        if not self.store.local:
+            return self.store.files[number]
+        if number not in self.own:
+            self.own[number] = replace(self.store.files[number])
+        return self.own[number]
 
     def arrive(self, rpc: Rpc) -> None:
         if rpc.stage == "over there":
@@ -42,7 +51,7 @@ class Meta:
     def begin(self, rpc: Rpc) -> None:
         rpc.began_ps = self.server.now
         kind = rpc.kind
-        if kind == "open" and rpc.flags & CREATE and not self.store.there(rpc.file):
+        if kind == "open" and rpc.flags & CREATE and not self.name(rpc.file).exists:
             kind = "create"
         time = self.param[("unlink" if kind == "rmdir" else kind) + "_ps"]
         if kind in ("create", "mkdir", "unlink", "rmdir", "rename"):
@@ -71,8 +80,8 @@ class Meta:
     # ---- names
 
     def work(self, rpc: Rpc) -> None:
-        kind, there = rpc.kind, self.store.there(rpc.file)
-        name = self.store.files[rpc.file]
+        kind, name = rpc.kind, self.name(rpc.file)
+        there = name.exists
         if kind == "open":
             if self.open(rpc, there):
                 return
@@ -82,12 +91,12 @@ class Meta:
                 self.tell(rpc)
         elif kind in ("mkdir", "unlink", "rmdir"):
             wanted = kind == "mkdir"
-            rpc.refused = not self.store.local and there == wanted
+            rpc.refused = there == wanted
             if not rpc.refused:
                 name.exists = wanted
                 self.server.changed(rpc)
                 if kind == "unlink":
-                    self.destroys.begin(rpc.file if self.store.local else name.content)
+                    self.destroys.begin(name.content)
         elif kind == "rename":
             rpc.refused = not there
             if there and self.store.meta_of(rpc.object) != self.server.number:
@@ -96,8 +105,8 @@ class Meta:
                 return
             if there:
                 self.server.changed(rpc)
-                if not self.store.local and rpc.object != rpc.file:
-                    new = self.store.files[rpc.object]
+                if rpc.object != rpc.file:
+                    new = self.name(rpc.object)
                     name.content, new.content = new.content, name.content
                     name.exists, new.exists = False, True
                     self.destroys.begin(name.content)
@@ -105,12 +114,12 @@ class Meta:
 
     def open(self, rpc: Rpc, there: bool) -> bool:
         """Return whether the answer is to come later."""
-        creates, name = rpc.flags & CREATE, self.store.files[rpc.file]
-        changes = not self.store.local and rpc.flags & (CREATE | TRUNC)
+        creates, name = rpc.flags & CREATE, self.name(rpc.file)
+        changes = rpc.flags & (CREATE | TRUNC)
         if changes and self.destroys.waits(name.content, self.work, rpc):
             return True
         if there:
-            rpc.refused = bool(creates and rpc.flags & EXCL and not self.store.local)
+            rpc.refused = bool(creates and rpc.flags & EXCL)
         else:
             rpc.refused = not creates
         if rpc.refused:
@@ -125,7 +134,7 @@ class Meta:
 
     def tell(self, rpc: Rpc) -> None:
         """Tell what a name stands for; what was made as a directory has no objects."""
-        rpc.object = rpc.file if self.store.local else self.store.files[rpc.file].content
+        rpc.object = self.name(rpc.file).content
         rpc.end = bool(self.store.files[rpc.object].targets)
 
     # ---- renames from one server to another

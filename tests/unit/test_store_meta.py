@@ -185,3 +185,37 @@ def test_threads_change_nothing(threads):
         return Storage(clients=6, metas=3).run(*trace, stripes=3, threads=n).digest
 
     assert digest(threads) == digest(1)
+
+
+def test_names_of_local_stores_are_each_node_s_own() -> None:
+    session = Storage(2, impl="local").session()
+    file, other = session.file(), session.file()
+    create_ps, open_ps = session.do("open", file, flags=1), session.do("open", file, flags=1)
+    assert create_ps > 2 * open_ps
+    session.do("write", file, offset=0, size=MIB)
+    session.do("read", file, rank=1, offset=0, size=MIB)
+    clients = session.run.clients()
+    assert clients["refused"].tolist() == [0, 1]
+    assert clients["bytes_read"].tolist() == [0, 0]
+    session.do("rename", file, new_file=other)
+    session.do("read", other, offset=0, size=2 * MIB)
+    session.do("read", other, rank=1, offset=0, size=MIB)
+    session.do("unlink", file)
+    clients = session.run.clients()
+    assert clients["refused"].tolist() == [1, 2]
+    assert clients["bytes_read"].tolist() == [MIB, 0]
+
+
+def test_objects_of_components_have_what_the_file_had_there() -> None:
+    """Half a MiB on the metadata server, two stripes to 4 MiB, four from there on."""
+    layout = [
+        (0, 0, 0, MIB // 2, MIB // 2, 1, -1, 1),
+        (0, 0, MIB // 2, 4 * MIB, MIB, 2, -1, 0),
+        (0, 0, 4 * MIB, -1, MIB, 4, -1, 0),
+    ]
+    for size in (MIB // 4, MIB, 3 * MIB + 5000, 5 * MIB):
+        run = Storage(1, 4, 1, layouts=layout, params={"readahead_bytes": 0}).run(
+            io("read", 0, offset=0, size=12 * MIB, flags="direct"), bytes=[size]
+        )
+        assert run.clients()["bytes_read"].tolist() == [size]
+        assert run.targets()["bytes_read"].sum() == size
