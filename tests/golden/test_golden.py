@@ -34,7 +34,7 @@ def test_digests_with_other_compiler_flags(flags: str, tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tree / name, ignore=ignore)
     shutil.copy(ROOT / "setup.py", tree)
     env = {**os.environ, "FABRICSIM_CFLAGS": flags, "PYTHONPATH": str(tree)}
-    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", f"-j{os.cpu_count() or 1}"]
     built = subprocess.run(build, cwd=tree, env=env, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     command = [sys.executable, str(ROOT / "tests" / "golden"), "--print"]

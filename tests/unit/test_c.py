@@ -1,5 +1,6 @@
 """The C tests of the core, under the address, undefined-behaviour and thread sanitizers."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,8 +23,8 @@ def compiler() -> str:
 
 
 def make(target: str) -> subprocess.CompletedProcess[str]:
-    line = ["make", "-C", str(HERE), f"CC={compiler()}", target]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+    line = ["make", f"-j{os.cpu_count() or 1}", "-C", str(HERE), f"CC={compiler()}", target]
+    return subprocess.run(line, capture_output=True, text=True, timeout=900)
 
 
 def has_sanitizer(name: str, folder: Path) -> bool:
