@@ -74,7 +74,31 @@ void fab_client_uncache(const fab_at_t *at, fab_client_object_t *object, int64_t
     object->file->ahead_end = 0;
 }
 
-/* The cache is too full: the objects that were used longest ago lose what is not dirty. An object is gone through upwards,
+/* The first range from an offset on that is cached and not on its way to a server: that is not clean before its reply. */
+static bool next_clean(const fab_client_object_t *object, int64_t offset, fab_extent_t *clean_out)
+{
+    for (uint32_t i = fab_extents_find(&object->cached, offset); i < object->cached.count; i++) {
+        fab_extent_t clean = object->cached.items[i];
+        clean.begin = fab_max_i64(clean.begin, offset);
+        for (bool again = true; again;) { /* behind a part another may begin */
+            again = false;
+            for (const fab_part_t *part = object->writes; part; part = part->object_next)
+                if (!part->op && part->begin <= clean.begin && part->end > clean.begin) {
+                    clean.begin = part->end;
+                    again = true;
+                }
+        }
+        for (const fab_part_t *part = object->writes; part; part = part->object_next)
+            if (!part->op && part->begin > clean.begin)
+                clean.end = fab_min_i64(clean.end, part->begin);
+        *clean_out = clean;
+        if (clean.begin < clean.end)
+            return true;
+    }
+    return false;
+}
+
+/* The cache is too full: the objects that were used longest ago lose what is clean. An object is gone through upwards,
  * so it begins behind what was written or asked for last, and comes to that in the end. */
 void fab_client_evict(const fab_at_t *at, uint32_t store)
 {
@@ -83,13 +107,11 @@ void fab_client_evict(const fab_at_t *at, uint32_t store)
     for (fab_client_object_t *object = client->used_last, *before; object && client->cached_bytes > most;
          object = before) {
         before = object->used_previous;
-        while (object->cached.count && client->cached_bytes > most && !at->worker->error) {
-            const uint32_t i = fab_extents_find(&object->cached, object->newest_end);
-            const bool behind = i < object->cached.count;
-            const fab_extent_t oldest = object->cached.items[behind ? i : 0];
-            const int64_t begin = behind ? fab_max_i64(oldest.begin, object->newest_end) : oldest.begin;
-            const int64_t end = fab_min_i64(oldest.end, begin + client->cached_bytes - most);
-            client->cached_bytes -= take(at, &object->cached, begin, end);
+        fab_extent_t clean;
+        while (client->cached_bytes > most && !at->worker->error &&
+               (next_clean(object, object->newest_end, &clean) || next_clean(object, 0, &clean))) {
+            const int64_t end = fab_min_i64(clean.end, clean.begin + client->cached_bytes - most);
+            client->cached_bytes -= take(at, &object->cached, clean.begin, end);
         }
         if (object->cached.count == 0 && object->dirty.count == 0)
             leave_used(client, object);
@@ -333,6 +355,7 @@ void fab_client_part_wrote(const fab_at_t *at, fab_part_t *part)
         channel->dirty_bytes -= part->end - part->begin;
         fab_client_drop_part(at, part);
         serve_writers(at, channel);
+        fab_client_evict(at, channel->store);
     } else {
         fab_client_direct_done(at, part);
     }

@@ -460,7 +460,6 @@ static void read_part_answered(const fab_at_t *at, fab_call_t *call)
     part->left -= call->bytes;
     if (part->op) {
         fab_client_op_t *op = part->op;
-        at->client->stats.bytes_read += bytes;
         op->refused |= call->rpc->refused;
         op->at_end |= bytes < call->bytes;
         if (part->left == 0)

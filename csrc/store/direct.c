@@ -66,8 +66,11 @@ void fab_client_direct(const fab_at_t *at, fab_client_op_t *op)
         }
         add_piece(at, op, lock);
     }
-    if (op->left == 0 && !op->locking)
-        fab_client_op_end(at, op);
+    if (op->left || op->locking)
+        return;
+    if (!write && !op->refused) /* with the holes */
+        at->client->stats.bytes_read += fab_max_i64(0, fab_min_i64(op->end, op->file->size) - op->offset);
+    fab_client_op_end(at, op);
 }
 
 void fab_client_direct_locked(const fab_at_t *at, fab_client_op_t *op, fab_held_t *lock)

@@ -225,11 +225,20 @@ static void turn_name(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, 
         fab_destroy_begin(self, worker, name->content, NULL, now_ps);
 }
 
+/* Whether a name can be renamed: it is there, and not on its way to another server, where the first one takes it. */
+static bool may_be_renamed(const fab_server_t *self, uint32_t file)
+{
+    for (const renaming_t *r = self->meta_state->renaming; r; r = r->next)
+        if (r->rpc->file == file)
+            return false;
+    return is_there(self, file);
+}
+
 /* The new name is this server's own: both change at one moment. */
 static void rename_here(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64_t now_ps)
 {
     const fab_file_t *name = name_of(self, rpc->file);
-    rpc->refused = !is_there(self, rpc->file);
+    rpc->refused = !may_be_renamed(self, rpc->file);
     if (rpc->refused)
         return;
     fab_server_changed(self, worker, rpc, now_ps);
@@ -402,7 +411,7 @@ static void work(fab_server_t *self, fab_worker_t *worker, fab_rpc_t *rpc, int64
             rename_here(self, worker, rpc, now_ps);
             break;
         }
-        rpc->refused = !is_there(self, rpc->file);
+        rpc->refused = !may_be_renamed(self, rpc->file);
         if (rpc->refused)
             break;
         hand_over(self, worker, rpc, other, now_ps);
