@@ -298,7 +298,6 @@ class Calls:
         me.heard_end(call.object, rpc.end)
         part.left -= rpc.size
         if part.op:
-            self.count["bytes_read"] += rpc.there
             part.op.at_end |= rpc.there < rpc.size
             if not part.left:
                 me.around_done(part)

@@ -50,6 +50,8 @@ def store_world(seed: int) -> StoreWorld:
         directory_stripes=directories,
         slow=slow_of(rng, max(1, len(owners))) if rng.random() < 0.2 else [],
     )
+    if store == "lustre" and rng.random() < 0.3:
+        add_layouts(rng, world)
     add_files(rng, world)
     add_rows(rng, world, ranks)
     return world
@@ -140,7 +142,28 @@ def add_files(rng: random.Random, world: StoreWorld) -> None:
     sizes = [-1, -1, 0, 1, 4096, 10_000, 65_536, 200_000]
     for _ in range(rng.randint(1, 5)):
         directory = rng.randrange(len(world.directory_stripes))
-        world.files.append(File(directory, 0, rng.choice(sizes)))
+        layout = rng.randrange(1 + max((row[0] for row in world.layouts), default=0))
+        world.files.append(File(directory, layout, rng.choice(sizes)))
+
+
+def add_layouts(rng: random.Random, world: StoreWorld) -> None:
+    """Add layouts of several components and mirrors, as rows of ``Layouts.own``."""
+    for layout in range(rng.randint(0, 1), rng.randint(2, 3)):
+        for mirror in range(rng.choice([1, 1, 2])):
+            begin = 0
+            for n in range(rng.randint(1, 3)):
+                last = n == 2 or rng.random() < 0.5
+                end = -1 if last else begin + rng.choice([65536, 131072])
+                on_meta = bool(world.metas) and not begin and not last and rng.random() < 0.4
+                stripe = end if on_meta else rng.choice([65536, 131072])
+                count = 1 if on_meta else rng.choice([1, 1, 2, 5, -1])
+                first = -1 if on_meta else rng.choice([-1, -1, 0])
+                world.layouts.append([layout, mirror, begin, end, stripe, count, first, int(on_meta)])
+                begin = end
+                if last:
+                    break
+            else:
+                world.layouts[-1][3] = -1
 
 
 def add_rows(rng: random.Random, world: StoreWorld, ranks: int) -> None:

@@ -37,9 +37,10 @@ class Layouts:
         self.seed = world.seed
         self.target_server: list[int] = world.target_server
         self.targets, self.servers = len(self.target_server), world.servers
-        self.own: dict[int, list[tuple[int, ...]]] = {0: self.standard()}
+        self.own: dict[int, list[tuple[int, ...]]] = {}
         for row in world.layouts:
             self.own.setdefault(row[0], []).append(tuple(row[1:]))
+        self.own.setdefault(0, self.standard())
 
     def standard(self) -> list[tuple[int, ...]]:
         return [(0, 0, -1, 0, 1, -1, 0)]

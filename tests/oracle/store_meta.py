@@ -24,6 +24,7 @@ class Meta:
         self.held_until: dict[int, int] = {}  # by directory: in the order that threads come to it
         self.made = 0
         self.destroys = Destroys(self)
+        self.leaving: set[int] = set()  # names that are under way to another server
         self.own: dict[int, File] = {}  # names of a node of a local store
 
     def name(self, number: int) -> File:
@@ -39,7 +40,9 @@ class Meta:
             until = self.hold([rpc.object], held)
             self.server.timer(until - self.server.now, self.rename_there, rpc)
         elif rpc.stage == "back":
-            self.store.files[rpc.file].exists = False
+            self.leaving.remove(rpc.file)
+            old = self.store.files[rpc.file]
+            old.content, old.exists = rpc.content, False
             self.server.changed(rpc)
             self.destroys.begin(self.store.files[rpc.file].content)
             self.answer(rpc)
@@ -98,9 +101,11 @@ class Meta:
                 if kind == "unlink":
                     self.destroys.begin(name.content)
         elif kind == "rename":
+            there = there and rpc.file not in self.leaving
             rpc.refused = not there
             if there and self.store.meta_of(rpc.object) != self.server.number:
                 rpc.content = name.content
+                self.leaving.add(rpc.file)
                 self.pass_on(rpc, self.store.meta_of(rpc.object), "over there")
                 return
             if there:
@@ -147,9 +152,8 @@ class Meta:
         )
 
     def rename_there(self, rpc: Rpc) -> None:
-        new, old = self.store.files[rpc.object], self.store.files[rpc.file]
+        new = self.store.files[rpc.object]
         if self.destroys.waits(new.content, self.rename_there, rpc):
             return
-        new.content, old.content = rpc.content, new.content
-        new.exists = True
+        new.content, rpc.content, new.exists = rpc.content, new.content, True
         self.pass_on(rpc, self.store.meta_of(rpc.file), "back")
