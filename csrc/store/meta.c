@@ -146,9 +146,9 @@ void fab_meta_place(fab_server_t *self, uint32_t file)
     const fab_layout_t *layout = config->layout_count ? &config->layouts[self->store->files.layout[file]] : NULL;
     const uint32_t servers = config->meta_count ? config->meta_count : config->data_count;
     const uint32_t number = config->meta_count ? self->number - config->data_count : self->number;
-    /* servers that make files take turns, as one allocator would */
-    config->layout_ops->place(config, layout, file, self->allocated++ * servers + number, self->store->seed,
-                              content->targets);
+    /* each server goes round by itself, from a place of its own */
+    const uint64_t made = self->allocated++ + (uint64_t)number * config->target_count / servers;
+    config->layout_ops->place(config, layout, file, made, self->store->seed, content->targets);
     for (uint32_t o = 0; config->meta_count && o < content->object_count; o++)
         if (content->targets[o] == config->target_count)
             content->targets[o] += number;

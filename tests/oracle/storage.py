@@ -234,7 +234,9 @@ class Store:
             return
         metas = self.world.metas or self.world.servers
         number = meta.server.number - (self.world.servers if self.world.metas else 0)
-        f.targets = self.layouts.place(file, f.layout, meta.made * metas + number, number)
+        f.targets = self.layouts.place(
+            file, f.layout, meta.made + number * self.layouts.targets // metas, number
+        )
         meta.made += 1
 
     def object_size(self, file: int, number: int) -> int:

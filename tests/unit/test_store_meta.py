@@ -7,8 +7,10 @@ import pytest
 from engine_worlds import US
 from store_worlds import Storage, create, io
 
+import fabricsim
 from fabricsim import FabricsimError
 from fabricsim._core import engine
+from fabricsim.workload.rows import Rows
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -219,3 +221,12 @@ def test_objects_of_components_have_what_the_file_had_there() -> None:
         )
         assert run.clients()["bytes_read"].tolist() == [size]
         assert run.targets()["bytes_read"].sum() == size
+
+
+def test_files_of_one_directory_are_on_all_targets_whatever_the_metadata_servers():
+    rows = Rows(generator="test")
+    rows.write(range(16), "/d/{rank}", 1 << 20, direct=True, stream=1)
+    for meta_servers in (1, 2, 4):
+        overrides = ["storage.stripe_count=1", f"storage.meta_servers={meta_servers}"]
+        result = fabricsim.replay(rows.trace(), fabricsim.Cluster.from_toml("demo-64-400g-lustre", overrides))
+        assert result.storage["bytes_written"].to_pylist()[:16] == [1 << 20] * 16
