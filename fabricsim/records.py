@@ -148,6 +148,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("evictions", pa.int64()),
             _field("lost_dirty_bytes", pa.int64(), "bytes"),
             _field("refused", pa.int64(), "operations"),
+            _field("failed", pa.int64(), "operations"),
         ]
     ),
     "rpcs": pa.schema(

@@ -215,9 +215,8 @@ class Run:
         at, size = self._storage()
         ranks = np.unique(self.rank[at]).astype(np.int64)
         names = "calls cache_hit_bytes readahead_bytes rpc_read_bytes rpc_written_bytes lost_dirty_bytes"
-        names += (
-            " max_dirty_bytes blocked_ps lock_wait_ps rpcs resent evictions refused bytes_read bytes_written"
-        )
+        names += " max_dirty_bytes blocked_ps lock_wait_ps rpcs resent evictions refused failed"
+        names += " bytes_read bytes_written"
         found = {name: np.zeros(len(ranks), np.int64) for name in names.split()}
         found["bytes_read"][:1], found["bytes_written"][:1] = size["read"], size["write"]
         found["blocked_ps"][:1] = 5

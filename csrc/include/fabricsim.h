@@ -347,7 +347,7 @@ typedef struct {
 
 typedef struct {
     int64_t rank, calls, bytes_read, bytes_written, cache_hit_bytes, readahead_bytes, rpc_read_bytes, rpc_written_bytes,
-        lost_dirty_bytes, max_dirty_bytes, blocked_ps, lock_wait_ps, rpcs, resent, evictions, refused;
+        lost_dirty_bytes, max_dirty_bytes, blocked_ps, lock_wait_ps, rpcs, resent, evictions, refused, failed;
 } fab_client_row_t;
 
 typedef struct {

@@ -108,6 +108,7 @@ int64_t fab_run_clients(const fab_run_t *self, fab_client_row_t *rows_out, int64
                 .resent = stats->resent,
                 .evictions = stats->evictions,
                 .refused = stats->refused,
+                .failed = stats->failed,
             };
         count++;
     }

@@ -383,8 +383,10 @@ void fab_client_wrote(const fab_at_t *at, fab_call_t *call)
     call->transno = call->rpc->transno;
     object->last_transno = fab_max_i64(object->last_transno, call->transno);
     part->left -= call->bytes;
-    if (part->op)
+    if (part->op) {
         part->op->refused |= call->rpc->refused;
+        part->op->failed |= call->rpc->evicted;
+    }
     if (part->left == 0)
         fab_client_part_wrote(at, part);
 }

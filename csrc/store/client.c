@@ -155,6 +155,7 @@ void fab_client_op_end(const fab_at_t *at, fab_client_op_t *op)
 {
     const uint32_t instance = op->instance;
     at->client->open_ops--;
+    at->client->stats.failed += op->failed;
     fab_store_give(at->worker, op, sizeof *op);
     fab_store_end(at->store, at->worker, instance, at->now_ps);
 }
@@ -179,6 +180,8 @@ static void ask_sync(const fab_at_t *at, fab_client_op_t *op)
     fab_client_file_t *file = op->file;
     const uint64_t sync = ++at->client->syncs;
     op->state = FAB_CLIENT_WAIT;
+    op->failed |= file->lost;
+    file->lost = false;
     for (uint32_t i = 0; file->objects && i < file->object_count; i++) {
         const fab_client_object_t *object = file->objects[i];
         fab_import_t *import = object ? object->channel->import : NULL;
@@ -340,6 +343,7 @@ static void opened(const fab_at_t *at, fab_client_op_t *op, const fab_rpc_t *rpc
     while (waiting) {
         op = waiting;
         waiting = op->next;
+        op->failed |= rpc->evicted;
         if (rpc->refused)
             fab_client_op_end(at, op);
         else
@@ -393,6 +397,7 @@ void fab_client_answered(const fab_at_t *at, fab_call_t *call)
     const fab_rpc_t *rpc = call->rpc;
     call->transno = rpc->transno;
     op->left--;
+    op->failed |= rpc->evicted;
     switch (call->kind) {
     case FAB_RPC_OPEN: opened(at, op, rpc); return;
     case FAB_RPC_STAT: stat_answered(at, op, rpc); return;

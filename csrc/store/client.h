@@ -11,6 +11,7 @@ typedef struct {
     int64_t lost_dirty_bytes;                          /* by eviction */
     int64_t max_dirty_bytes, blocked_ps, lock_wait_ps; /* greatest of any target; waiting for room; for locks */
     int64_t rpcs, resent, evictions, refused;
+    int64_t failed; /* operations that a server left without an answer when it gave the client up: EIO */
 } fab_client_stats_t;
 
 int fab_client_new(fab_store_t *store, fab_worker_t *worker, uint32_t host, fab_client_t **client_out);

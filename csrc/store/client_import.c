@@ -218,27 +218,69 @@ static void recover(const fab_at_t *at, fab_import_t *import)
 static void lose_object(const fab_at_t *at, fab_client_object_t *object)
 {
     fab_client_lock_lose(at, object);
-    at->client->stats.lost_dirty_bytes += fab_client_lose(at, object, 0, INT64_MAX);
+    const int64_t lost = fab_client_lose(at, object, 0, INT64_MAX);
+    at->client->stats.lost_dirty_bytes += lost;
+    object->file->lost |= lost != 0;
     fab_client_uncache(at, object, 0, INT64_MAX);
     for (fab_part_t *part = object->writes, *next; part; part = next) {
         next = part->object_next;
         if (part->op)
             continue;
         at->client->stats.lost_dirty_bytes += part->left;
+        object->file->lost = true;
         fab_client_part_wrote(at, part);
     }
 }
 
-/* Nobody waits for the cache's writes any more, and what was answered and not committed is lost as well; readers and
- * others ask again. */
+/* What an operation has asked for will not be answered: it fails, as if that had been the answer. */
+static void fail(const fab_at_t *at, fab_call_t *call)
+{
+    fab_rpc_t answer = {.kind = call->kind, .refused = true, .evicted = true};
+    fab_part_t *part = call->part;
+    give_up(call->import, call);
+    call->rpc = &answer;
+    if (call->channel) {
+        call->channel->in_flight--;
+        fab_client_plug(at, call->channel);
+    }
+    if (call->kind == FAB_RPC_LOCK) {
+        fab_client_lock_answered(at, call);
+    } else if (call->kind == FAB_RPC_WRITE) {
+        fab_client_wrote(at, call);
+    } else if (call->kind != FAB_RPC_READ) {
+        fab_client_answered(at, call);
+    } else {
+        part->left -= call->bytes;
+        const bool ends = part->left == 0;
+        if (part->op) {
+            part->op->refused = part->op->failed = true;
+            if (ends)
+                fab_client_direct_done(at, part);
+        } else {
+            if (ends)
+                fab_client_drop_part(at, part);
+            fab_client_read_failed(at, call);
+        }
+    }
+    call->rpc = NULL;
+}
+
+/* Nobody waits for the cache's writes any more, and what was answered and not committed is lost as well. Whoever waits
+ * for an answer has failed. */
 static void evicted(const fab_at_t *at, fab_import_t *import)
 {
     at->client->stats.evictions++;
-    for (fab_call_t *call = import->first, *next; call; call = next) {
+    const fab_call_t *last = import->last; /* of those that were under way */
+    bool ends = !last;
+    for (fab_call_t *call = import->first, *next; !ends; call = next) {
         next = call->next;
+        ends = call == last;
         const bool of_cache = call->kind == FAB_RPC_WRITE && !(call->part && call->part->op);
-        if (!of_cache && !call->lock)
+        if (!of_cache && !call->lock && !call->replay) {
+            if (call->kind < FAB_RPC_PING)
+                fail(at, call);
             continue;
+        }
         if (call->replay)
             at->client->stats.lost_dirty_bytes += call->bytes;
         if (call->channel) /* what of its part is lost is counted there */
@@ -247,7 +289,10 @@ static void evicted(const fab_at_t *at, fab_import_t *import)
     }
     for (fab_call_t *call = import->kept, *next; call; call = next) {
         next = call->next;
-        at->client->stats.lost_dirty_bytes += call->kind == FAB_RPC_WRITE ? call->bytes : 0;
+        if (call->kind == FAB_RPC_WRITE) {
+            at->client->stats.lost_dirty_bytes += call->bytes;
+            call->object->file->lost = true;
+        }
         fab_client_forget_call(at, call);
     }
     import->kept = import->kept_last = NULL;

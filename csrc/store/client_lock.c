@@ -95,6 +95,7 @@ void fab_client_lock_answered(const fab_at_t *at, fab_call_t *call)
         object->locks = lock;
     } else {
         op->refused = true;
+        op->failed |= call->rpc->evicted;
     }
     if (op->direct)
         fab_client_direct_locked(at, op, lock);
@@ -185,7 +186,9 @@ void fab_client_lock_release(const fab_at_t *at, fab_client_object_t *object, fa
 void fab_client_lock_again(const fab_at_t *at, fab_client_object_t *object)
 {
     for (fab_held_t *lock = object->locks; lock; lock = lock->next) {
-        fab_call_t *call = lock->asked ? NULL : fab_client_call(at, FAB_RPC_LOCK, NULL, object->channel->import);
+        const bool lost = !lock->lock; /* used to its end, but nobody knows of it */
+        fab_call_t *call =
+            lock->asked || lost ? NULL : fab_client_call(at, FAB_RPC_LOCK, NULL, object->channel->import);
         if (!call)
             continue;
         lock->asked = true;

@@ -127,6 +127,7 @@ struct fab_client_file {
     uint32_t number, content; /* content: the file whose objects this name stands for, after renames */
     uint8_t store;
     bool opened, opening, known; /* known: so is its layout */
+    bool lost;                   /* data since the last fsync */
     bool has_objects;            /* the content: it is no directory */
     uint32_t opens;
     fab_client_op_t *waiting_first, *waiting_last; /* for the open */
@@ -163,6 +164,7 @@ struct fab_client_op {
     uint8_t kind, state;
     uint16_t flags;
     bool direct, refused, at_end, ahead_done, filling;
+    bool failed;         /* a server has given the client up */
     bool locking;        /* has asked for a lock */
     bool copying, waits; /* a read: for data */
     uint32_t instance, new_file;
@@ -324,6 +326,8 @@ void fab_client_evict(const fab_at_t *at, uint32_t store);
 void fab_client_part_wrote(const fab_at_t *at, fab_part_t *part);
 
 /* readahead.c: reads through the cache */
+/* The data of a call will not come: who waits for it has failed. */
+void fab_client_read_failed(const fab_at_t *at, fab_call_t *call);
 void fab_client_read(const fab_at_t *at, fab_client_op_t *op);
 void fab_client_read_on(const fab_at_t *at, fab_client_op_t *op);
 void fab_client_read_locked(const fab_at_t *at, fab_client_op_t *op, fab_held_t *lock);

@@ -279,6 +279,24 @@ void fab_client_read_copied(const fab_at_t *at, fab_client_op_t *op)
     fab_client_read_on(at, op);
 }
 
+void fab_client_read_failed(const fab_at_t *at, fab_call_t *call)
+{
+    fab_client_object_t *object = call->object;
+    fab_client_op_t *waiting = object->waiting_first;
+    if (fab_extents_remove(&object->reading, &at->worker->pool, call->offset, call->offset + call->bytes) < 0)
+        at->worker->error = FAB_E_MEMORY;
+    object->waiting_first = object->waiting_last = NULL;
+    while (waiting) {
+        fab_client_op_t *op = waiting;
+        waiting = op->next;
+        op->waits = false;
+        op->refused = op->failed = true;
+        while (op->first)
+            drop_piece(at, op);
+        fab_client_read_on(at, op);
+    }
+}
+
 /* The data of a call for the cache: what of it has been given up meanwhile is not kept. Readers first, then the limit of
  * the cache: they always get on. */
 void fab_client_arrived(const fab_at_t *at, fab_call_t *call, int64_t bytes)

@@ -457,7 +457,7 @@ cdef class Run:
         """Return a row a rank that does I/O, as a dict of int64 arrays."""
         names = ("rank", "calls", "bytes_read", "bytes_written", "cache_hit_bytes", "readahead_bytes", "rpc_read_bytes",
                  "rpc_written_bytes", "lost_dirty_bytes", "max_dirty_bytes", "blocked_ps", "lock_wait_ps", "rpcs",
-                 "resent", "evictions", "refused")
+                 "resent", "evictions", "refused", "failed")
         cdef int64_t n = c.fab_run_clients(self.ptr, NULL, -1)
         cdef int64_t[:, ::1] rows = np.empty((n + 1, len(names)), np.int64)
         c.fab_run_clients(self.ptr, <c.fab_client_row_t *>&rows[0, 0], n)

@@ -201,6 +201,7 @@ def _print_storage_notes(storage: dict[str, Any]) -> None:
         ("resent", "RPCs sent again", "{:,}".format),
         ("evictions", "clients evicted", str),
         ("lost_dirty_bytes", "dirty bytes lost", format_bytes),
+        ("failed", "failed: of clients that a server had given up", "{:,}".format),
         ("refused", "refused: of files that are not there, or there already", "{:,}".format),
     )
     pairs((label, show(storage[name])) for name, label, show in notes if storage[name])

@@ -38,6 +38,7 @@ _SUMS = (
     "resent",
     "evictions",
     "refused",
+    "failed",
 )
 
 

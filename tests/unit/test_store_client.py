@@ -355,6 +355,24 @@ def test_a_client_that_comes_too_late_is_evicted() -> None:
     own = client(run)
     assert own["evictions"] == 1
     assert 0 < own["lost_dirty_bytes"] <= 512 * MIB
+    assert own["failed"] == 1  # the first fsync, which would not have known of the loss otherwise
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("flags", [None, "direct"])
+def test_what_an_evicted_client_waits_for_fails(kind: str, flags: str | None) -> None:
+    params = {**FAILING, "recovery_soft_ps": S // 20, "recovery_hard_ps": S // 20}
+    here = Storage(params=params, failures=[(S // 50, 0, S // 40)])
+    run = here.run(
+        io(kind, size=512 * MIB, flags=flags), io("fsync"), io("read", offset=0, size=MIB), bytes=[512 * MIB]
+    )
+    own = client(run)
+    assert own["evictions"] == 1
+    # of a direct write some was answered and not committed: the fsync tells of that
+    assert own["failed"] == (2 if (kind, flags) == ("write", "direct") else 1)
+    assert own["refused"] == 0
+    if kind == "read":
+        assert MIB <= own["bytes_read"] < 512 * MIB  # a direct read counts whole or not at all
 
 
 def test_locks_outlive_a_failure() -> None:

@@ -411,3 +411,16 @@ def test_slow_servers_that_shard_do_not_fail():
 
     with pytest.raises(ConfigError, match="servers of weka do not fail by themselves"):
         weka(failures=[(US, 0, 10**9)]).model()
+
+
+def test_a_slow_backend_slows_all_of_a_parity_store() -> None:
+    """Each file is on all servers: one of them at a tenth of its rate keeps a write of many pieces up."""
+    size = 64 << 20
+    rows = [create(), io("write", size=size), io("fsync"), io("read", offset=0, size=size)]
+    times = []
+    for slow in ((), ((0, 2, 100_000),)):
+        run = Storage(1, 7, 0, impl="weka", target_params={"write_mbps": 20_000}, slow=slow).run(*rows)
+        assert run.clients()["bytes_read"].tolist() == [size]
+        ops = run.ops()
+        times.append(int(ops["end_ps"].max()))
+    assert 1.5 * times[0] < times[1] < 12 * times[0]
