@@ -61,7 +61,6 @@ void fab_client_lock_ask(const fab_at_t *at, fab_client_op_t *op, fab_client_obj
 static void cancel(const fab_at_t *at, const fab_client_object_t *object, fab_held_t *lock)
 {
     const fab_import_t *import = object->channel->import;
-    lock->lock->cancelled = true;
     fab_store_post(at->store, at->worker, at->client->host, import->at, FAB_STORE_CANCEL, lock->lock,
                    fab_client_values(at, import->store)[FAB_STORE_REQUEST_BYTES], at->now_ps);
     fab_store_give(at->worker, lock, sizeof *lock);

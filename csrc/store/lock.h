@@ -20,15 +20,12 @@ typedef struct fab_lock {
     uint8_t store; /* first, as in every record that is posted */
     uint8_t mode;  /* fab_lock_mode_t */
     bool granted;
-    bool called;    /* a callback is under way */
-    bool discard;   /* and what is dirty is to be dropped */
-    bool giving;    /* the client is flushing, or has sent the cancellation; the client's */
-    bool cancelled; /* the client's thread sets it before the cancellation is posted */
+    bool called;  /* a callback is under way */
+    bool discard; /* and what is dirty is to be dropped */
     uint32_t client, server, target, file, object;
     uint32_t epoch;                 /* the server's, when it was granted: later ones know nothing of it */
     int64_t asked_start, asked_end; /* inclusive */
     int64_t start, end;             /* as granted, inclusive */
-    uint32_t users;                 /* operations of the client that are using it: it is given back after them */
     struct fab_lock *next_granted;  /* of a request that has got several */
     void *rpc;                      /* the request that waits for it */
     /* the server's: its place in the queue, or in the tree of its mode */

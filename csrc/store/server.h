@@ -39,7 +39,7 @@ struct fab_server {
     uint32_t host;  /* its own; where it runs now is fab_store_where(): its state follows it to its partner */
     uint32_t epoch; /* counts its failures */
     bool down, recovering;
-    fab_service_t io, meta, lock_service;
+    fab_service_t io, meta;
     int64_t bus_free_ps; /* memory and buses: serial */
     uint32_t target_count;
     fab_store_target_t *targets;              /* those of this server */

@@ -268,7 +268,6 @@ void fab_server_check(const fab_server_t *self, fab_problems_t *problems)
     } services[] = {{self->io.waiting, "reads and writes wait"},
                     {threads - self->io.threads_free, "of its threads are not free"},
                     {self->meta.waiting, "metadata requests wait"},
-                    {self->lock_service.waiting, "lock requests wait"},
                     {self->sync_first != NULL, "or more SYNCs wait"},
                     {self->destroys != NULL, "or more files that are gone still have data"}};
     for (size_t i = 0; i < sizeof services / sizeof *services; i++)

@@ -101,7 +101,6 @@ typedef enum {
 
 typedef struct fab_rpc {
     struct fab_rpc *next;      /* of the one list that its owner keeps it in */
-    struct fab_rpc *pending;   /* the client's list of what has no reply, or is not committed, by server */
     uint8_t kind, store, mode; /* mode: fab_lock_mode_t of LOCK */
     bool replay, committed, refused, evicted;
     uint8_t stage;           /* the server's: what its timer is for */
