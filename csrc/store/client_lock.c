@@ -249,3 +249,22 @@ void fab_client_callback(fab_store_t *store, fab_worker_t *worker, uint32_t host
         give_back(&at, object, lock);
     fab_client_unplug(&at);
 }
+
+bool fab_client_take_piece(const fab_at_t *at, fab_client_op_t *op, bool write, int64_t offset, int64_t bytes,
+                           fab_held_t **lock_out)
+{
+    const fab_piece_t piece = fab_client_piece(at, op->file, write, offset, bytes);
+    op->object = fab_client_object(at, op->file, piece.object, piece.target);
+    if (!op->object)
+        return false;
+    op->shift = piece.object_offset - offset;
+    op->piece_end = offset + piece.bytes;
+    *lock_out = NULL;
+    if (!fab_client_values(at, op->file->store)[FAB_STORE_LOCKS])
+        return true;
+    const int64_t begin = piece.object_offset, end = begin + piece.bytes;
+    *lock_out = fab_client_lock_use(op->object, fab_client_lock_mode(op), begin, end);
+    if (!*lock_out)
+        fab_client_lock_ask(at, op, op->object, begin, end);
+    return *lock_out != NULL;
+}

@@ -307,6 +307,11 @@ void fab_client_lock_again(const fab_at_t *at, fab_client_object_t *object);
 void fab_client_lock_lose(const fab_at_t *at, fab_client_object_t *object);
 void fab_client_give_back_groups(const fab_at_t *at, fab_client_file_t *file);
 
+/* Makes the piece at an offset of its file, no longer than `bytes`, the one at hand, under a lock where there are any;
+ * false: it waits for the lock, or there is no memory. */
+bool fab_client_take_piece(const fab_at_t *at, fab_client_op_t *op, bool write, int64_t offset, int64_t bytes,
+                           fab_held_t **lock_out);
+
 /* cache.c: writes */
 void fab_client_write(const fab_at_t *at, fab_client_op_t *op);
 void fab_client_copied(const fab_at_t *at, fab_client_op_t *op);

@@ -49,21 +49,9 @@ void fab_client_direct(const fab_at_t *at, fab_client_op_t *op)
         int64_t most = op->end - op->cursor;
         if (!write)
             most = fab_min_i64(most, beyond ? values[FAB_STORE_RPC_BYTES] : op->file->size - op->cursor);
-        const fab_piece_t piece = fab_client_piece(at, op->file, write, op->cursor, most);
-        op->object = fab_client_object(at, op->file, piece.object, piece.target);
-        if (!op->object)
+        fab_held_t *lock;
+        if (!fab_client_take_piece(at, op, write, op->cursor, most, &lock))
             return;
-        op->shift = piece.object_offset - op->cursor;
-        op->piece_end = op->cursor + piece.bytes;
-        fab_held_t *lock = NULL;
-        if (values[FAB_STORE_LOCKS]) {
-            const int64_t begin = piece.object_offset, end = begin + piece.bytes;
-            lock = fab_client_lock_use(op->object, fab_client_lock_mode(op), begin, end);
-            if (!lock) {
-                fab_client_lock_ask(at, op, op->object, begin, end);
-                return;
-            }
-        }
         add_piece(at, op, lock);
     }
     if (op->left || op->locking)

@@ -167,22 +167,9 @@ static void ask(const fab_at_t *at, fab_client_op_t *op)
             op->filling = false;
             break;
         }
-        const fab_piece_t piece =
-            fab_client_piece(at, op->file, false, op->asked, fab_min_i64(most, op->end - op->asked));
-        op->object = fab_client_object(at, op->file, piece.object, piece.target);
-        if (!op->object)
+        fab_held_t *lock;
+        if (!fab_client_take_piece(at, op, false, op->asked, fab_min_i64(most, op->end - op->asked), &lock))
             return;
-        op->shift = piece.object_offset - op->asked;
-        op->piece_end = op->asked + piece.bytes;
-        fab_held_t *lock = NULL;
-        if (values[FAB_STORE_LOCKS]) {
-            const int64_t begin = piece.object_offset, end = begin + piece.bytes;
-            lock = fab_client_lock_use(op->object, fab_client_lock_mode(op), begin, end);
-            if (!lock) {
-                fab_client_lock_ask(at, op, op->object, begin, end);
-                return;
-            }
-        }
         add_piece(at, op, lock);
     }
     if (op->asked >= op->end && !op->ahead_done && !at->worker->error) {
