@@ -15,15 +15,18 @@ from pyarrow import ipc
 from fabricsim.errors import EngineError, InputError, Problem
 
 if TYPE_CHECKING:
+    from fabricsim.analysis import Breakdown
     from fabricsim.program import Program
 
 __all__ = [
     "BATCH_ROWS",
+    "NETWORKS",
     "SCHEMAS",
     "TableWriter",
     "flows_table",
     "links_table",
     "ops_table",
+    "ranks_table",
     "read_table",
     "series_batch",
     "table_of",
@@ -34,8 +37,11 @@ __all__ = [
 #: Rows of a record batch: memory stays flat however long a table is.
 BATCH_ROWS = 64 * 1024
 
+#: The networks of a topology, by number.
+NETWORKS = ("scale_out", "scale_up")
+
 #: The version of the layout of result files; a reader refuses another major version.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def _field(name: str, kind: pa.DataType, unit: str | None = None, nullable: bool = False) -> pa.Field:
@@ -72,6 +78,19 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("end_ps", pa.int64(), "ps", True),
             _field("fct_ps", pa.int64(), "ps", True),
             _field("delivered_ps", pa.int64(), "ps", True),
+            _field("recv", pa.int64(), "id of the receive", True),
+        ]
+    ),
+    "ranks": pa.schema(
+        [
+            _field("rank", pa.int32()),
+            _field("host", pa.string()),
+            _field("compute_ps", pa.int64(), "ps"),
+            _field("exposed_communication_ps", pa.int64(), "ps"),
+            _field("overlapped_communication_ps", pa.int64(), "ps"),
+            _field("exposed_storage_ps", pa.int64(), "ps"),
+            _field("overlapped_storage_ps", pa.int64(), "ps"),
+            _field("idle_ps", pa.int64(), "ps"),
         ]
     ),
     "links": pa.schema(
@@ -79,6 +98,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("link", pa.string()),
             _field("src", pa.string()),
             _field("dst", pa.string()),
+            _field("network", _NAME),
+            _field("src_tier", pa.int8()),
+            _field("dst_tier", pa.int8()),
             _field("rate_mbps", pa.int64(), "Mb/s"),
             _field("packets", pa.int64()),
             _field("bytes", pa.int64(), "bytes"),
@@ -217,8 +239,47 @@ def flows_table(program: Program, sends: Mapping[str, np.ndarray], provenance: M
         "end_ps": _time(end),
         "fct_ps": pa.array(np.asarray(end - start, np.int64), mask=(end < 0) | (start < 0)),
         "delivered_ps": _time(sends["delivered_ps"]),
+        "recv": _receives(program.lowered, sends),
     }
     return table_of("flows", columns, provenance)
+
+
+def _receives(lowered: pa.Table, sends: Mapping[str, np.ndarray]) -> pa.Array:
+    """Return for each send the id of its receive: k-th with k-th of (source, destination, tag), else null."""
+    from fabricsim.trace.schema import KIND_CODE
+
+    recvs = lowered.filter(pc.equal(lowered["kind"], KIND_CODE["recv"])).combine_chunks()
+    sources, targets = (pc.list_flatten(recvs[name]).to_numpy() for name in ("peer", "ranks"))
+    count = len(sources)
+    if not count or count != len(sends["row"]):
+        return pa.nulls(len(sends["row"]), pa.int64())
+    row = np.repeat(np.arange(recvs.num_rows), pc.list_value_length(recvs["ranks"]).to_numpy())
+
+    def sorted_keys(source: np.ndarray, target: np.ndarray, tag: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        keys = (tag, target, source) if (tag != tag[0]).any() else (target, source)
+        order = np.lexsort(keys)
+        return order, np.stack([source, target, tag])[:, order]
+
+    sent, sent_keys = sorted_keys(sends["src"], sends["dst"], _taken(lowered["tag"], sends["row"]))
+    received, received_keys = sorted_keys(sources, targets, recvs["tag"].to_numpy()[row])
+    if not np.array_equal(sent_keys, received_keys):
+        return pa.nulls(count, pa.int64())
+    found = np.empty(count, np.int64)
+    found[sent] = recvs["id"].to_numpy()[row[received]]
+    return pa.array(found)
+
+
+def ranks_table(program: Program, parts: Breakdown, provenance: Mapping[str, Any]) -> pa.Table:
+    """Return one row for each rank: where it is, and what it did with its time."""
+    names = pa.array(list(program.model.topology.node_names), pa.string())
+    ranks = len(program.rank_host)
+    columns: dict[str, Any] = {"rank": np.arange(ranks), "host": names.take(pa.array(program.rank_host))}
+    for name, values in parts.columns():
+        # A rank without operations is idle all the time.
+        whole = np.full(ranks, parts.total_ps if name == "idle_ps" else 0, np.int64)
+        whole[parts.rank] = values
+        columns[name] = whole
+    return table_of("ranks", columns, provenance)
 
 
 def links_table(
@@ -233,6 +294,9 @@ def links_table(
         "link": _link_names(topology, src, dst),
         "src": src,
         "dst": dst,
+        "network": pa.DictionaryArray.from_arrays(np.repeat(topology.cable_network, 2), pa.array(NETWORKS)),
+        "src_tier": topology.node_tiers()[source],
+        "dst_tier": topology.node_tiers()[target],
         "rate_mbps": np.repeat(np.asarray(topology.cable_rate_mbps, np.int64), 2),
         "utilisation": np.asarray(counters["busy_ps"], np.float64) / max(1, end_ps),
     }

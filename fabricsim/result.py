@@ -19,7 +19,7 @@ from fabricsim.units import format_bytes, format_time
 __all__ = ["FileTable", "Result", "flows_summary", "html_table"]
 
 #: The tables of a result, in the order in which they are written.
-TABLES = ("ops", "flows", "links", "series", "storage", "servers", "clients", "rpcs")
+TABLES = ("ops", "flows", "links", "ranks", "series", "storage", "servers", "clients", "rpcs")
 
 #: Those that every result has.
 ALWAYS = ("ops", "flows", "links")
@@ -70,13 +70,23 @@ class Result:
 
     @property
     def flows(self) -> pa.Table:
-        """Sends: id, tag, name, src and dst (ranks), bytes, start_ps, end_ps, fct_ps, delivered_ps."""
+        """Sends: id, tag, name, src and dst (ranks), bytes, start_ps, end_ps, fct_ps, delivered_ps, recv."""
         return self.table("flows")
 
     @property
     def links(self) -> pa.Table:
         """Directed links: names, rate, packets, bytes, busy time, utilisation, marks, drops, pauses …"""
         return self.table("links")
+
+    @property
+    def ranks(self) -> pa.Table:
+        """Ranks: where each is, and its compute, communication and storage time (exposed or not), idle."""
+        if "ranks" in self.sources:
+            return self.table("ranks")
+        from fabricsim.analysis import breakdown
+
+        # A result of an older version: its ranks are told from its operations.
+        return breakdown(self.ops, self.summary["end_ps"]).table()
 
     @property
     def series(self) -> pa.Table | None:

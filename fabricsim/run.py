@@ -422,6 +422,7 @@ def _result(
     elif status != "complete":
         length_ps = max(end_ps, _reached_ps(run, until_ps))
     links = records.links_table(program.model.topology, counts, length_ps, provenance)
+    parts = breakdown(ops, end_ps)
     summary: dict[str, Any] = {"status": status, "end_ps": end_ps}
     summary |= {name: int(counters[name]) for name in COUNTERS if name in counters}
     summary |= {
@@ -433,7 +434,7 @@ def _result(
         "operations_done": int(run.done_ops),
         "operations_total": int(run.total_ops),
         "flows_summary": flows_summary(flows),
-        "breakdown": breakdown(ops, end_ps).summary(),
+        "breakdown": parts.summary(),
         "critical_path": _path(program, instances),
         "collectives": collectives(ops),
         "links": busiest_links(links),
@@ -445,7 +446,8 @@ def _result(
             "lost_packets": int(counters["lost"]),
             "heals": int(counters["heals"]),
         }
-    tables = {"ops": ops, "flows": flows, "links": links}
+    ranks = records.ranks_table(program, parts, provenance)
+    tables = {"ops": ops, "flows": flows, "links": links, "ranks": ranks}
     sources: dict[str, Callable[[], pa.Table]] = {name: _given(table) for name, table in tables.items()}
     if program.files is not None:
         summary["storage"] = storage_summary(program, run, ops, end_ps)

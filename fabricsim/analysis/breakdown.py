@@ -38,14 +38,14 @@ class Breakdown:
     def mean(self) -> dict[str, int]:
         """Return the mean over the ranks, in picoseconds rounded down."""
         n = max(1, len(self.rank))
-        return {name: int(values.sum()) // n for name, values in self._parts()}
+        return {name: int(values.sum()) // n for name, values in self.columns()}
 
     def slowest(self) -> dict[str, int]:
         """Return the rank that ends last (the busier, then the lower one on a tie) and its times."""
         if not len(self.rank):
             return {}
         at = int(np.lexsort((self.rank, self.idle_ps, -self.last_end_ps))[0])
-        return {"rank": int(self.rank[at])} | {name: int(values[at]) for name, values in self._parts()}
+        return {"rank": int(self.rank[at])} | {name: int(values[at]) for name, values in self.columns()}
 
     def summary(self) -> dict[str, Any]:
         """Return what ``summary.json`` holds: the mean, the slowest rank, and each kind."""
@@ -58,9 +58,10 @@ class Breakdown:
 
     def table(self) -> pa.Table:
         """Return one row a rank."""
-        return pa.table({"rank": self.rank} | dict(self._parts()))
+        return pa.table({"rank": self.rank} | dict(self.columns()))
 
-    def _parts(self) -> list[tuple[str, np.ndarray]]:
+    def columns(self) -> list[tuple[str, np.ndarray]]:
+        """Return the parts by name, picoseconds, one element a rank."""
         return [
             ("compute_ps", self.compute_ps),
             ("exposed_communication_ps", self.exposed_ps),

@@ -310,6 +310,8 @@ def test_parallel_cables_have_numbers_in_the_link_names():
         cable_a=np.array([0, 1, 2, 2]),
         cable_b=np.array([2, 2, 3, 3]),
         cable_rate_mbps=np.array([1, 1, 1, 1]),
+        cable_network=np.zeros(4, np.int8),
+        node_tiers=lambda: np.array([0, 0, 1, 2], np.int8),
         node_names=("h0", "h1", "s0", "s1"),
         has_parallel_cables=True,
     )
@@ -319,3 +321,25 @@ def test_parallel_cables_have_numbers_in_the_link_names():
         *("h0->s0", "s0->h0", "h1->s0", "s0->h1"),
         *("s0->s1#0", "s1->s0#0", "s0->s1#1", "s1->s0#1"),
     ]
+    assert table["src_tier"].to_pylist() == [0, 1, 0, 1, 1, 2, 1, 2]
+    assert table["dst_tier"].to_pylist() == [1, 0, 1, 0, 2, 1, 2, 1]
+    assert set(table["network"].to_pylist()) == {"scale_out"}
+
+
+def test_ranks_tell_where_they_are_and_what_they_did(star, tmp_path):
+    result = fabricsim.replay(step_trace(), star, out=tmp_path)
+    ranks = Result.load(tmp_path).ranks
+    assert ranks["host"].to_pylist() == ["host0", "host1", "host2", "host3"]
+    assert ranks["compute_ps"].to_pylist() == [1000] * 4
+    assert ranks["idle_ps"].to_pylist() == [0, 0, 300, 300]
+    (tmp_path / "ranks.arrow").unlink()
+    assert Result.load(tmp_path).ranks["idle_ps"].equals(result.ranks["idle_ps"])
+
+
+def test_a_send_names_its_receive(star):
+    rows = Rows()
+    rows.add("send", [0], peer=[1], bytes=8, tag=4)
+    rows.add("send", [0], peer=[1], bytes=8, tag=2)
+    late = rows.add("recv", [1], peer=[0], bytes=8, tag=2)
+    soon = rows.add("recv", [1], peer=[0], bytes=8, tag=4)
+    assert fabricsim.replay(rows.trace(), star).flows["recv"].to_pylist() == [soon, late]
