@@ -16,6 +16,7 @@ from typing import Any
 
 import fabricsim
 from fabricsim.cli import (
+    accelerators,
     bench,
     compare,
     convert,
@@ -52,6 +53,7 @@ COMMANDS = (
     compare,
     validate,
     platforms,
+    accelerators,
     repair,
     doctor,
 )
