@@ -28,6 +28,7 @@ from fabricsim.workload.shapes import ModelShape
 
 __all__ = [
     "Micro",
+    "Piece",
     "backward",
     "embedding_backward",
     "embedding_forward",
@@ -35,6 +36,7 @@ __all__ = [
     "optimizer",
     "output_backward",
     "output_forward",
+    "pieces",
 ]
 
 _HALF = 2.0  # bytes of an activation
@@ -100,31 +102,40 @@ class Micro:
 Kernels = list[Kernel]
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a layer: the kernels of its forward pass, and of the gradients of its inputs and weights."""
+
+    forward: tuple[Kernel, ...]
+    inputs: tuple[Kernel, ...] = ()
+    weights: tuple[Kernel, ...] = ()
+
+    @property
+    def backward(self) -> tuple[Kernel, ...]:
+        """All gradients."""
+        return self.inputs + self.weights
+
+
 @lru_cache(maxsize=256)
-def _forward(micro: Micro, moe: bool) -> dict[str, tuple[Kernel, ...]]:
-    found = {"attention": tuple(_attention_forward(micro))}
-    if moe:
-        found["router"] = tuple(_router_forward(micro))
-        found["experts"] = tuple(_experts(micro, backward=False))
-    else:
-        found["mlp"] = tuple(_mlp(micro, micro.shape.ffn, backward=False))
+def pieces(micro: Micro, moe: bool) -> dict[str, Piece]:
+    """Return the parts of a layer in the order of its forward pass, named ``block.part``.
+
+    ``attention.norm``, ``.in`` (projections), ``.core``, ``.out``, ``.add``; then of a dense layer ``mlp.norm``,
+    ``.up``, ``.act``, ``.down``, ``.add``; of one with experts ``router.norm``, ``.scores``, ``.permute`` (tokens
+    leave behind it), ``experts.ffn`` (and go back behind it), ``.merge``, ``.add``, and, where there are shared
+    experts, ``shared.up``, ``.act``, ``.down``.
+    """
+    found = {f"attention.{name}": piece for name, piece in _attention(micro).items()}
+    if not moe:
+        norm, add = _norm_and_add(micro)
+        mlp = {"norm": norm} | _mlp(micro, micro.shape.ffn) | {"add": add}
+        return found | {f"mlp.{name}": piece for name, piece in mlp.items()}
+    found |= {f"router.{name}": piece for name, piece in _router(micro).items()}
+    found |= {f"experts.{name}": piece for name, piece in _experts(micro).items()}
+    if micro.shape.shared_experts:
+        shared = _mlp(micro, micro.shape.expert_ffn * micro.shape.shared_experts)
+        found |= {f"shared.{name}": piece for name, piece in shared.items()}
     return found
-
-
-@lru_cache(maxsize=256)
-def _backward(micro: Micro, moe: bool, recompute: str) -> dict[str, tuple[Kernel, ...]]:
-    found = {"attention": _attention_backward(micro)}
-    if moe:
-        found["router"] = [again for kernel in _router_forward(micro) for again in _gradients(kernel)]
-        found["experts"] = _experts(micro, backward=True)
-    else:
-        found["mlp"] = _mlp(micro, micro.shape.ffn, backward=True)
-    if recompute == "full":
-        for name, kernels in _forward(micro, moe).items():
-            found[name] += kernels
-    elif recompute == "selective":
-        found["attention"] += _core_forward(micro)
-    return {name: tuple(kernels) for name, kernels in found.items()}
 
 
 def forward(micro: Micro, layer: int) -> dict[str, Kernels]:
@@ -133,8 +144,10 @@ def forward(micro: Micro, layer: int) -> dict[str, Kernels]:
     Between router and experts tokens travel to their experts, and back after them; experts that every token
     goes to are among ``experts``.
     """
-    found = _forward(micro, micro.shape.is_moe(layer))
-    return {name: list(kernels) for name, kernels in found.items()}
+    found: dict[str, Kernels] = {}
+    for name, piece in pieces(micro, micro.shape.is_moe(layer)).items():
+        found.setdefault(_block(name), []).extend(piece.forward)
+    return found
 
 
 def backward(micro: Micro, layer: int, recompute: str = "none") -> dict[str, Kernels]:
@@ -147,34 +160,37 @@ def backward(micro: Micro, layer: int, recompute: str = "none") -> dict[str, Ker
     recompute
         ``none``; ``selective``: the attention core; ``full``: the whole layer.
     """
-    found = _backward(micro, micro.shape.is_moe(layer), recompute)
-    return {name: list(kernels) for name, kernels in found.items()}
+    found: dict[str, Kernels] = {}
+    for name, piece in pieces(micro, micro.shape.is_moe(layer)).items():
+        kernels = found.setdefault(_block(name), [])
+        kernels += piece.backward
+        if recompute == "full" or (recompute == "selective" and name == "attention.core"):
+            kernels += piece.forward
+    return found
+
+
+def _block(name: str) -> str:
+    block = name.partition(".")[0]
+    return "experts" if block == "shared" else block
 
 
 def _elements(count: float, width: float = _HALF) -> Kernel:
     return elementwise(count * width)
 
 
-def _product(micro: Micro, m: int, n: int, k: int, *, backward: bool) -> Kernels:
-    """A linear layer of m tokens from k to n; backward, the gradients of its input and of its weights.
+def _linear(micro: Micro, m: int, n: int, k: int) -> Piece:
+    """A linear layer of m tokens from k to n.
 
     In fewer than 16 bits, its inputs are cast first, and transposed where they are needed so.
     """
     precision = micro.precision
-    if not backward:
-        found = [gemm(m, n, k, precision)]
-        if precision in _NARROW:
-            found.append(_elements(m * k + n * k, _HALF + 2 * width_bytes(precision)))
-        return found
-    found = [gemm(m, k, n, precision), gemm(k, n, m, precision)]
+    cast: tuple[Kernel, ...] = ()
+    cast_gradient: tuple[Kernel, ...] = ()
     if precision in _NARROW:
-        found.append(_elements(m * n, _HALF + 2 * width_bytes(precision)))
-    return found
-
-
-def _gradients(kernel: Kernel) -> Kernels:
-    """What a small kernel's gradients cost: twice the kernel."""
-    return [kernel.times(2)]
+        wide = _HALF + 2 * width_bytes(precision)
+        cast, cast_gradient = (_elements(m * k + n * k, wide),), (_elements(m * n, wide),)
+    inputs = (gemm(m, k, n, precision), *cast_gradient)
+    return Piece((gemm(m, n, k, precision), *cast), inputs, (gemm(k, n, m, precision),))
 
 
 def _projections(micro: Micro) -> list[tuple[int, int]]:
@@ -229,84 +245,93 @@ def _core_backward(micro: Micro) -> Kernels:
     return [*(one.times(2) for one in products), elementwise(scores * _SCORE_BACKWARD, 2)]
 
 
-def _attention_forward(micro: Micro) -> Kernels:
-    shape, tokens, own = micro.shape, micro.tokens, micro.own_tokens
-    inner = shape.heads // micro.tensor * _value_width(shape)
-    found = [_elements(2 * own * shape.hidden)]  # norm
-    for n, k in _projections(micro):
-        found += _product(micro, tokens, n, k, backward=False)
-    if not shape.positions:
-        found.append(_elements(2 * tokens * _projections(micro)[0][0]))  # rotation, norms of heads
-    found += _core_forward(micro)
-    found += _product(micro, tokens, shape.hidden, inner, backward=False)
-    found.append(_elements(3 * own * shape.hidden))  # residual
-    return found
+def _norm_and_add(micro: Micro) -> tuple[Piece, Piece]:
+    """A norm (backward, the gradients of its input and of its weights), and a residual."""
+    size = micro.own_tokens * micro.shape.hidden
+    norm = Piece((_elements(2 * size),), (_elements(4 * size),))
+    return norm, Piece((_elements(3 * size),), (_elements(3 * size),))
 
 
-def _attention_backward(micro: Micro) -> Kernels:
-    shape, tokens, own = micro.shape, micro.tokens, micro.own_tokens
-    inner = shape.heads // micro.tensor * _value_width(shape)
-    found = _product(micro, tokens, shape.hidden, inner, backward=True)
-    found += _core_backward(micro)
-    for n, k in _projections(micro):
-        found += _product(micro, tokens, n, k, backward=True)
-    if not shape.positions:
-        found.append(_elements(2 * tokens * _projections(micro)[0][0]))
-    # the gradients of the norm's input and of its weights, and the sum of the residual's two gradients
-    found += [_elements(4 * own * shape.hidden), _elements(3 * own * shape.hidden)]
-    return found
+def _attention(micro: Micro) -> dict[str, Piece]:
+    shape, tokens = micro.shape, micro.tokens
+    norm, add = _norm_and_add(micro)
+    linear = [_linear(micro, tokens, n, k) for n, k in _projections(micro)]
+    rotate: tuple[Kernel, ...] = ()
+    if not shape.positions:  # rotation, norms of heads
+        rotate = (_elements(2 * tokens * _projections(micro)[0][0]),)
+    return {
+        "norm": norm,
+        "in": Piece(
+            (*(kernel for piece in linear for kernel in piece.forward), *rotate),
+            (*rotate, *(kernel for piece in linear for kernel in piece.inputs)),
+            tuple(kernel for piece in linear for kernel in piece.weights),
+        ),
+        "core": Piece(tuple(_core_forward(micro)), tuple(_core_backward(micro))),
+        "out": _linear(micro, tokens, shape.hidden, shape.heads // micro.tensor * _value_width(shape)),
+        "add": add,
+    }
 
 
-def _mlp(micro: Micro, ffn: int, *, backward: bool, norms: bool = True) -> Kernels:
-    """A feed-forward network of an inner width, cut among tensor-parallel ranks, with norm and residual."""
-    shape, tokens, own = micro.shape, micro.tokens, micro.own_tokens
+def _mlp(micro: Micro, ffn: int) -> dict[str, Piece]:
+    """A feed-forward network of an inner width, cut among the tensor-parallel ranks."""
+    shape, tokens = micro.shape, micro.tokens
     inner = ffn // micro.tensor
     up = inner * (2 if shape.gated else 1)
-    found = _product(micro, tokens, up, shape.hidden, backward=backward)
-    found += _product(micro, tokens, shape.hidden, inner, backward=backward)
-    found.append(_elements(tokens * (up + inner) * (2 if backward else 1)))  # activation
-    if norms:
-        found += [_elements((4 if backward else 2) * own * shape.hidden), _elements(3 * own * shape.hidden)]
-    return found
+    return {
+        "up": _linear(micro, tokens, up, shape.hidden),
+        "act": Piece((_elements(tokens * (up + inner)),), (_elements(2 * tokens * (up + inner)),)),
+        "down": _linear(micro, tokens, shape.hidden, inner),
+    }
 
 
-def _router_forward(micro: Micro) -> Kernels:
+def _twice(*kernels: Kernel) -> Piece:
+    """Small kernels, whose gradients cost as much again and as much again."""
+    return Piece(kernels, tuple(kernel.times(2) for kernel in kernels))
+
+
+def _router(micro: Micro) -> dict[str, Piece]:
     """Scores of the experts, the choice, and the copies of tokens in the order of their experts."""
     shape = micro.shape
     tokens = micro.own_tokens
-    return [
-        _elements(2 * tokens * shape.hidden),
-        gemm(tokens, shape.experts, shape.hidden, micro.half),
-        elementwise(tokens * shape.experts * 12.0, 6),  # softmax, top-k, masks
-        elementwise(_HALF * tokens * shape.hidden * (1 + shape.experts_used), 2),
-    ]
+    return {
+        "norm": _twice(_elements(2 * tokens * shape.hidden)),
+        "scores": _twice(
+            gemm(tokens, shape.experts, shape.hidden, micro.half),
+            elementwise(tokens * shape.experts * 12.0, 6),  # softmax, top-k, masks
+        ),
+        "permute": _twice(elementwise(_HALF * tokens * shape.hidden * (1 + shape.experts_used), 2)),
+    }
 
 
-def _experts(micro: Micro, *, backward: bool) -> Kernels:
+def _experts(micro: Micro) -> dict[str, Piece]:
     """Experts of this rank on the tokens that come to it, balanced; and what merges their results."""
-    shape = micro.shape
+    shape, precision = micro.shape, micro.precision
     used, own = shape.experts_used, micro.tokens // micro.tensor
     groups = max(1, shape.experts // micro.expert)
     rows = own * used * micro.expert_tensor
     each, inner = max(1, rows // groups), shape.expert_ffn // micro.expert_tensor
     up = inner * (2 if shape.gated else 1)
-    found: Kernels = []
+    forward: Kernels = []
+    inputs: Kernels = []
+    weights: Kernels = []
     for n, k in ((up, shape.hidden), (shape.hidden, inner)):
-        sizes = ((each, k, n), (k, n, each)) if backward else ((each, n, k),)
-        found += [grouped_gemm(groups, *size, micro.precision) for size in sizes]
-        if micro.precision in _NARROW:
-            wide = _HALF + 2 * width_bytes(micro.precision)
-            found.append(_elements(rows * n if backward else rows * k + groups * n * k, wide))
-    found.append(_elements(rows * (up + inner) * (2 if backward else 1)))
-    # rows arrive and leave in the order of their senders; a token's results are weighed and added
-    found += [
-        elementwise(4 * _HALF * rows * shape.hidden, 2),
-        _elements(own * shape.hidden * (used + 1) * (2 if backward else 1)),
-        _elements(3 * micro.own_tokens * shape.hidden),
-    ]
-    if shape.shared_experts:
-        found += _mlp(micro, shape.expert_ffn * shape.shared_experts, backward=backward, norms=False)
-    return found
+        forward.append(grouped_gemm(groups, each, n, k, precision))
+        inputs.append(grouped_gemm(groups, each, k, n, precision))
+        weights.append(grouped_gemm(groups, k, n, each, precision))
+        if precision in _NARROW:
+            wide = _HALF + 2 * width_bytes(precision)
+            forward.append(_elements(rows * k + groups * n * k, wide))
+            inputs.append(_elements(rows * n, wide))
+    # Rows arrive and leave in the order of their senders.
+    copies = elementwise(4 * _HALF * rows * shape.hidden, 2)
+    forward += [_elements(rows * (up + inner)), copies]
+    inputs += [_elements(2 * rows * (up + inner)), copies]
+    merged = own * shape.hidden * (used + 1)
+    return {
+        "ffn": Piece(tuple(forward), tuple(inputs), tuple(weights)),
+        "merge": Piece((_elements(merged),), (_elements(2 * merged),)),
+        "add": _norm_and_add(micro)[1],
+    }
 
 
 def embedding_forward(micro: Micro) -> Kernels:
