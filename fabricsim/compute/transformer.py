@@ -120,10 +120,10 @@ class Piece:
 def pieces(micro: Micro, moe: bool) -> dict[str, Piece]:
     """Return the parts of a layer in the order of its forward pass, named ``block.part``.
 
-    ``attention.norm``, ``.in`` (projections), ``.core``, ``.out``, ``.add``; then of a dense layer ``mlp.norm``,
-    ``.up``, ``.act``, ``.down``, ``.add``; of one with experts ``router.norm``, ``.scores``, ``.permute`` (tokens
-    leave behind it), ``experts.ffn`` (and go back behind it), ``.merge``, ``.add``, and, where there are shared
-    experts, ``shared.up``, ``.act``, ``.down``.
+    ``attention.norm``, ``.in`` (projections), ``.core``, ``.out``, ``.add``; then of a dense layer
+    ``mlp.norm``, ``.up``, ``.act``, ``.down``, ``.add``; of one with experts ``router.norm``, ``.scores``,
+    ``.permute`` (tokens leave behind it), ``experts.ffn`` (and go back behind it), ``.merge``, ``.add``, and,
+    where there are shared experts, ``shared.up``, ``.act``, ``.down``.
     """
     found = {f"attention.{name}": piece for name, piece in _attention(micro).items()}
     if not moe:
