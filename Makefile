@@ -17,6 +17,7 @@ help:
 	@echo "make test    every test; those of torch with EXTRAS=test,torch"
 	@echo "make check   the tests, format, lint, types and the C tests under sanitizers"
 	@echo "make asan    the C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make docs    the site: build/site/index.html, which needs no network"
 	@echo "make bench   speed and instructions per packet-hop (needs valgrind for the latter)"
 	@echo "make format  format the code;  make clean  remove what was built"
 
@@ -37,6 +38,10 @@ asan:
 
 bench: $(VENV)/.run
 	$(BIN)/python benches/run.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d build/doctrees docs build/site
+	@echo "build/site/index.html"
 
 format: $(VENV)/.check
 	$(BIN)/clang-format -i csrc/*/*.[ch] benches/*.c tests/c/*.[ch]
@@ -60,6 +65,10 @@ $(VENV)/.check: $(TESTED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info fabricsim/_core/engine.c fabricsim/_core/*.so
+	rm -rf $(VENV) build docs/api *.egg-info fabricsim/_core/engine.c fabricsim/_core/*.so
 	$(MAKE) -C tests/c clean

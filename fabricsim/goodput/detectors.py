@@ -1,15 +1,12 @@
 """Detectors of silent corruption that work on numbers: what the coverages of a study can be measured with.
 
-* A matrix product with checksums of rows and columns (Huang and Abraham 1984): detects a wrong element,
-says which,
-  and corrects it. With floating point, what lies below the rounding of the sums is not seen.
-* A ring all-reduce whose messages carry a sum by block: a sum is linear, so the sum of the result must be
-the sum of
-  the sums. Exact with integers, to rounding with floating point.
-* Shards with a CRC-32 of the whole and the 16-bit guard of T10 protection information by block of 512
-bytes. The
-  CRC-32 is zlib's (polynomial 04C11DB7); storage systems mostly use CRC-32C (1EDC6F41), as long and with as
-  much detected of random errors and of bursts up to 32 bits, but another value.
+* A matrix product with checksums of rows and columns (Huang and Abraham 1984): detects a wrong element, says
+  which, and corrects it. With floating point, what lies below the rounding of the sums is not seen.
+* A ring all-reduce whose messages carry a sum by block: a sum is linear, so the sum of the result must be the
+  sum of the sums. Exact with integers, to rounding with floating point.
+* Shards with a CRC-32 of the whole and the 16-bit guard of T10 protection information by block of 512 bytes.
+  The CRC-32 is zlib's (polynomial 04C11DB7); storage systems mostly use CRC-32C (1EDC6F41), as long and with
+  as much detected of random errors and of bursts up to 32 bits, but another value.
 * A step that is run twice and compared bit by bit.
 * A watch on the norm of gradients: a heuristic.
 """
@@ -114,7 +111,7 @@ def checked_product(full: Array, tolerance: float = 0.0) -> ProductCheck:
         From ``product_with_checksums``, (m + 1) x (n + 1).
     tolerance
         By how much sums may differ: 0 for integers; for floating point more than the rounding of the
-        product and of its sums, about k (m + n) times the machine's epsilon times the largest |a| |b|.
+        product and of its sums, about k (m + n) times the machine's epsilon times the largest ``|a| |b|``.
 
     >>> full = product_with_checksums(np.eye(3, dtype=np.int64), np.arange(9).reshape(3, 3))
     >>> full[1, 2] += 1 << 40
