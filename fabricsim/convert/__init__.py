@@ -108,6 +108,12 @@ FORMATS: dict[str, Importer] = {
             "fabricsim.convert.flows_csv",
         ),
         Importer("chakra", "MLCommons Chakra ET, one a rank", (".et",), "fabricsim.convert.chakra"),
+        Importer(
+            "goal",
+            "GOAL schedules of LogGOPSim and ATLAHS, text or binary",
+            (".goal", ".goal.gz", ".bin"),
+            "fabricsim.convert.goal",
+        ),
         Importer("kineto", "Kineto traces of PyTorch", (".json", ".json.gz"), "fabricsim.convert.kineto"),
         Importer("pytorch-et", "PyTorch execution traces", (), "fabricsim.convert.pytorch_et"),
         Importer("darshan", "Darshan logs with DXT", (".darshan",), "fabricsim.convert.darshan"),

@@ -69,7 +69,7 @@ def members(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> Iter
         if file.name.lower().endswith(_ARCHIVES):
             yield from _archive(file, wanted)
         else:
-            yield str(file.relative_to(root)), _read(file)
+            yield str(file.relative_to(root)), read(file)
 
 
 def samples(
@@ -82,7 +82,7 @@ def samples(
             yield from islice(_archive(file, wanted), each)
         elif seen[file.parent] < each:
             seen[file.parent] += 1
-            yield str(file), _read(file)
+            yield str(file), read(file)
 
 
 def files_of(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> list[Path]:
@@ -115,7 +115,8 @@ def bare(name: str) -> str:
     return name[:-3] if name.lower().endswith(".gz") else name
 
 
-def _read(file: Path) -> bytes:
+def read(file: Path) -> bytes:
+    """The bytes of a file, unpacked where they are gzip; raises InputError with the file's name."""
     try:
         with file.open("rb") as raw:
             data = raw.read(MAX_MEMBER_BYTES + 1)
@@ -162,6 +163,24 @@ def _archive(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, b
                 yield member.name, _unpack(f"{file}:{member.name}", data)
     except _DAMAGE as error:
         raise fail(str(file), f"damaged archive: {error or type(error).__name__}") from None
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, unpacked where it is gzip; raises InputError where it is not UTF-8."""
+    try:
+        return read(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise fail(f"{file}: byte {error.start}", "is no text") from None
+
+
+def head(file: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file, unpacked where they are gzip; empty where they cannot be read."""
+    try:
+        with file.open("rb") as raw:
+            data = raw.read(size)
+        return zlib.decompressobj(wbits=31).decompress(data, size) if data[:2] == b"\x1f\x8b" else data
+    except _DAMAGE:
+        return b""
 
 
 def parse_json(where: str, data: bytes) -> Any:

@@ -158,3 +158,25 @@ def test_provenance_names_files_and_digests_but_no_folders(dlrm) -> None:
     assert [s["file"] for s in sources] == ["dlrm_kineto.tar.gz", "dlrm_pytorch_et.tar.gz"]
     assert all(len(s["sha256"]) == 64 for s in sources)
     assert "/" not in str(dlrm.trace.provenance)
+
+
+def test_goal_schedules(external_data: Path) -> None:
+    folder = found(external_data / "goal")
+    blocking, ready = (convert(folder / f"{name}.goal") for name in ("blocking", "non_blocking"))
+    assert blocking.trace.kinds == {"compute": 4, "send": 1, "recv": 1}
+    # l3 irequires l1, which requires l2: it runs while the message travels.
+    after = {r["name"]: r["after"] for r in rows(ready) if r["ranks"] == [0]}
+    assert after["l3"] == after["l1"] == [rows(ready)[0]["id"]] and len(after["l4"]) == 2
+    ring = folder / "ring64_tagged.goal.gz"
+    assert detect(ring) is FORMATS["goal"]
+    report = convert(ring)
+    assert report.warnings == [] and report.trace.kinds == {"send": 8064, "recv": 8064}
+
+
+def test_a_goal_schedule_that_does_not_tell_its_order(external_data: Path) -> None:
+    path = found(external_data / "goal" / "ring64_untagged_ambiguous.goal.gz")
+    with pytest.raises(InputError, match="send l3 of rank 0 to 1, tag 0, 31250 bytes and send l5") as caught:
+        convert(path)
+    assert len(caught.value.problems) == 64
+    report = FORMATS["goal"].convert(path, matching="file")
+    assert report.trace.kinds == {"send": 8064, "recv": 8064}
