@@ -3,7 +3,8 @@
 A kernel takes the longer of its operations at the share of the peak that its class attains and of its bytes
 at the share of the memory bandwidth, and a gap before the next. A matrix multiplication loses, besides, about
 what the results of half a wave of tiles cost: ``size / (size + gemm_fill)`` of its rate is left. A list of
-kernels takes no less than the host needs to launch them.
+kernels takes no less than the host needs to launch them, and longer by ``spread`` for every doubling of the
+ranks that wait for one another.
 
 >>> from fabricsim.compute import accelerator_named, gemm, kernel_ps
 >>> 200e12 < 2 * 8192**3 / (kernel_ps([gemm(8192, 8192, 8192)], accelerator_named("a100")) * 1e-12) < 312e12
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fabricsim.compute.accelerators import Accelerator
-from fabricsim.compute.kernels import Kernel
+from fabricsim.compute.kernels import Kernel, KernelClass
 from fabricsim.errors import ConfigError, unknown_name
 
 __all__ = ["EFFICIENCY", "Constant", "Efficiency", "kernel_ps"]
@@ -81,7 +82,7 @@ class Efficiency:
             base = self.constants.get(name) or self.constants.get(name.partition("/")[0])
             if base is None:
                 problems.append(unknown_name("efficiency", name, self.constants))
-            elif not 0 < value < float("inf"):
+            elif not (0 < value < float("inf") or (value == 0 and name.partition("/")[0] in _MAY_BE_0)):
                 problems.append(f"efficiency {name}: found {value}, allowed: above 0")
             else:
                 changed[name] = replace(base, value=float(value), basis="given")
@@ -91,6 +92,7 @@ class Efficiency:
 
 
 _ASSUMED = "assumed"
+_MAY_BE_0 = ("gap_s", "host_s", "spread")
 
 #: The constants in use.
 EFFICIENCY = Efficiency(
@@ -99,6 +101,13 @@ EFFICIENCY = Efficiency(
         "grouped_gemm": Constant(0.6, "the same of grouped ones (experts)", _ASSUMED),
         "attention": Constant(0.5, "share of the dense bf16 peak of fused attention", _ASSUMED),
         "memory": Constant(0.8, "share of the memory bandwidth", _ASSUMED),
+        "eager": Constant(
+            0.5, "the same of work that is not fused, by the bytes that it would move if it were", _ASSUMED
+        ),
+        "eager_attention": Constant(0.3, "as attention, of the first FlashAttention", _ASSUMED),
+        "spread": Constant(
+            0.015, "how much slower the slowest of twice as many ranks is, of the time of one", _ASSUMED
+        ),
         "gemm_fill": Constant(
             1.1e6,
             "elements of a result that the machine has in work at a time, half of which are lost at the end",
@@ -113,9 +122,19 @@ EFFICIENCY = Efficiency(
 
 
 def kernel_ps(
-    kernels: Iterable[Kernel], accelerator: Accelerator, efficiency: Efficiency = EFFICIENCY
+    kernels: Iterable[Kernel],
+    accelerator: Accelerator,
+    efficiency: Efficiency = EFFICIENCY,
+    n_ranks: int = 1,
 ) -> int:
     """Return how long kernels take one after another, in ps, rounded up.
+
+    Parameters
+    ----------
+    kernels, accelerator, efficiency
+        What, on what, and the constants.
+    n_ranks
+        Ranks that do the same and wait for one another: the slowest of them decides.
 
     Raises
     ------
@@ -124,10 +143,12 @@ def kernel_ps(
     """
     device = host = 0.0
     memory = accelerator.mem_bytes_per_s * efficiency.value("memory", accelerator)
+    eager = accelerator.mem_bytes_per_s * efficiency.value("eager", accelerator)
     gap = efficiency.value("gap_s", accelerator)
     launch = efficiency.value("host_s", accelerator)
     for kernel in kernels:
-        seconds = kernel.mem_bytes / memory
+        rate = eager if kernel.kind is KernelClass.EAGER else memory
+        seconds = kernel.mem_bytes / rate
         if kernel.flops:
             share = efficiency.value(kernel.kind, accelerator, kernel.precision)
             if kernel.size:
@@ -135,6 +156,7 @@ def kernel_ps(
             seconds = max(seconds, kernel.flops / (accelerator.peak(kernel.precision) * share))
         device += kernel.count * (seconds + gap)
         host += kernel.count * launch
-    exact = max(device, host) * _PS
+    slowest = 1 + efficiency.value("spread", accelerator) * (n_ranks - 1).bit_length()
+    exact = max(device, host) * slowest * _PS
     whole = int(exact)
     return whole + (whole < exact)

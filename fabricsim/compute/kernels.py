@@ -24,7 +24,11 @@ __all__ = [
 
 
 class KernelClass(StrEnum):
-    """Kinds of kernels: each attains its own share of the peak."""
+    """Kinds of kernels: each attains its own share of the peak.
+
+    Eager ones are those of a model that PyTorch runs operation by operation: their bytes are counted as if
+    they were fused, and the attention is the first FlashAttention.
+    """
 
     GEMM = "gemm"
     GROUPED_GEMM = "grouped_gemm"
@@ -32,6 +36,8 @@ class KernelClass(StrEnum):
     ELEMENTWISE = "elementwise"
     EMBEDDING = "embedding"
     OPTIMIZER = "optimizer"
+    EAGER = "eager"
+    EAGER_ATTENTION = "eager_attention"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ True
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fabricsim.compute.kernels import (
@@ -70,6 +71,9 @@ class Micro:
         Of matrix multiplications; attention and element-wise work have 16 bits.
     fused_attention
         Whether scores stay on the chip (FlashAttention) or go to memory.
+    eager
+        Whether norms, activations, residuals and losses run operation by operation, as in PyTorch without a
+        compiler; otherwise as fused kernels (Megatron-LM, XLA, ``torch.compile``).
     """
 
     shape: ModelShape
@@ -82,6 +86,7 @@ class Micro:
     expert_tensor: int = 1
     precision: str = "bf16"
     fused_attention: bool = True
+    eager: bool = False
 
     @property
     def tokens(self) -> int:
@@ -116,6 +121,19 @@ class Piece:
         return self.inputs + self.weights
 
 
+_EAGER = {
+    KernelClass.ELEMENTWISE: KernelClass.EAGER,
+    KernelClass.ATTENTION: KernelClass.EAGER_ATTENTION,
+}
+
+
+def _run(micro: Micro, kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:
+    """The kernels as they are run: fused, or operation by operation."""
+    if not micro.eager:
+        return tuple(kernels)
+    return tuple(replace(one, kind=_EAGER.get(one.kind, one.kind)) for one in kernels)
+
+
 @lru_cache(maxsize=256)
 def pieces(micro: Micro, moe: bool) -> dict[str, Piece]:
     """Return the parts of a layer in the order of its forward pass, named ``block.part``.
@@ -125,6 +143,13 @@ def pieces(micro: Micro, moe: bool) -> dict[str, Piece]:
     ``.permute`` (tokens leave behind it), ``experts.ffn`` (and go back behind it), ``.merge``, ``.add``, and,
     where there are shared experts, ``shared.up``, ``.act``, ``.down``.
     """
+    return {
+        name: Piece(_run(micro, piece.forward), _run(micro, piece.inputs), _run(micro, piece.weights))
+        for name, piece in _pieces(micro, moe).items()
+    }
+
+
+def _pieces(micro: Micro, moe: bool) -> dict[str, Piece]:
     found = {f"attention.{name}": piece for name, piece in _attention(micro).items()}
     if not moe:
         norm, add = _norm_and_add(micro)
@@ -347,22 +372,24 @@ def embedding_backward(micro: Micro) -> Kernels:
 def output_forward(micro: Micro) -> Kernels:
     """Return the kernels after the last layer: norm, logits in 16-bit products, loss."""
     shape, vocab = micro.shape, -(-micro.shape.vocab // micro.tensor)
-    return [
+    kernels = (
         _elements(2 * micro.own_tokens * shape.hidden),
         gemm(micro.tokens, vocab, shape.hidden, micro.half),
         elementwise(_LOGIT_FORWARD * micro.tokens * vocab, 4),
-    ]
+    )
+    return list(_run(micro, kernels))
 
 
 def output_backward(micro: Micro) -> Kernels:
     """Return those of its gradients."""
     shape, vocab = micro.shape, -(-micro.shape.vocab // micro.tensor)
-    return [
+    kernels = (
         elementwise(_LOGIT_BACKWARD * micro.tokens * vocab, 2),
         gemm(micro.tokens, shape.hidden, vocab, micro.half),
         gemm(shape.hidden, vocab, micro.tokens, micro.half),
         _elements(4 * micro.own_tokens * shape.hidden),
-    ]
+    )
+    return list(_run(micro, kernels))
 
 
 def optimizer(parameters: int) -> Kernels:

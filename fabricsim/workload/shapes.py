@@ -338,6 +338,10 @@ SHAPES: dict[str, ModelShape] = {
             source=_QWEN3,
         ),
         _llama(
+            "qwen3-30b-a3b", 48, 2048, 32, 4, 6144, vocab=151936, head_width=128, query_key_norm=True,
+            experts=128, experts_used=8, expert_ffn=768, source=_QWEN3,
+        ),
+        _llama(
             "qwen3-235b-a22b", 94, 4096, 64, 4, 12288, vocab=151936, head_width=128, query_key_norm=True,
             experts=128, experts_used=8, expert_ffn=1536, source=_QWEN3,
         ),

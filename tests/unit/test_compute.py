@@ -167,6 +167,31 @@ def test_attention_that_is_not_fused_moves_its_scores():
         assert kernel_ps(run(plain, 0)["attention"], H100) > kernel_ps(run(fused, 0)["attention"], H100)
 
 
+def test_eager_work_has_constants_of_its_own():
+    fused, eager = (
+        T.Micro(shape=named_shape("llama3-8b"), sequences=1, sequence_tokens=4096, eager=eager)
+        for eager in (False, True)
+    )
+    alike = EFFICIENCY.with_values({"eager": 0.4, "memory": 0.4, "attention": 0.3, "eager_attention": 0.3})
+    slow = alike.with_values({"eager": 0.2, "eager_attention": 0.15})
+    for run in (
+        lambda micro: [k for ks in T.forward(micro, 0).values() for k in ks],
+        lambda micro: [k for ks in T.backward(micro, 0, "full").values() for k in ks],
+        T.output_forward,
+        T.output_backward,
+    ):
+        assert kernel_ps(run(fused), H100, alike) == kernel_ps(run(eager), H100, alike)
+        assert kernel_ps(run(fused), H100, slow) < kernel_ps(run(eager), H100, slow)
+        assert flops_of(run(fused)) == flops_of(run(eager))
+
+
+def test_more_ranks_wait_for_a_slower_one():
+    one = [gemm(4096, 4096, 4096)]
+    wide = EFFICIENCY.with_values({"spread": 0.01})
+    assert kernel_ps(one, H100, wide, n_ranks=1024) == pytest.approx(1.10 * kernel_ps(one, H100, wide), abs=2)
+    assert kernel_ps(one, H100, EFFICIENCY.with_values({"spread": 0}), n_ranks=1024) == kernel_ps(one, H100)
+
+
 def test_the_rest_of_a_step():
     micro = T.Micro(shape=named_shape("llama3-8b"), sequences=1, sequence_tokens=4096, precision="fp8")
     assert flops_of(T.output_backward(micro)) == 2 * flops_of(T.output_forward(micro))
