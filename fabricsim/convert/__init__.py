@@ -114,6 +114,12 @@ FORMATS: dict[str, Importer] = {
             (".goal", ".goal.gz", ".bin"),
             "fabricsim.convert.goal",
         ),
+        Importer(
+            "nccl-inspector",
+            "JSON lines of the NCCL Inspector, NCCL's profiler plugin",
+            (".log", ".log.gz", ".jsonl", ".jsonl.gz"),
+            "fabricsim.convert.nccl_inspector",
+        ),
         Importer("kineto", "Kineto traces of PyTorch", (".json", ".json.gz"), "fabricsim.convert.kineto"),
         Importer("pytorch-et", "PyTorch execution traces", (), "fabricsim.convert.pytorch_et"),
         Importer("darshan", "Darshan logs with DXT", (".darshan",), "fabricsim.convert.darshan"),
