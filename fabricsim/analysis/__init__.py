@@ -3,15 +3,17 @@
 from fabricsim.analysis.breakdown import Breakdown, breakdown
 from fabricsim.analysis.checkpoint import Checkpoints, checkpoints
 from fabricsim.analysis.collectives import bus_factor, collectives
-from fabricsim.analysis.comparison import Comparison, compare, read_nccl_tests
+from fabricsim.analysis.comparison import Comparison, compare
 from fabricsim.analysis.critical_path import Segment, critical_path
 from fabricsim.analysis.links import busiest_links, paused_links
+from fabricsim.analysis.nccl_tests import NcclTests, read_nccl_tests
 from fabricsim.analysis.power import power
 
 __all__ = [
     "Breakdown",
     "Checkpoints",
     "Comparison",
+    "NcclTests",
     "Segment",
     "breakdown",
     "bus_factor",

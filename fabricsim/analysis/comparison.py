@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from fabricsim.analysis.collectives import collectives, per_operation
-from fabricsim.errors import InputError, Problem
+from fabricsim.analysis.nccl_tests import NcclTests
+from fabricsim.errors import InputError
 from fabricsim.trace.schema import STORAGE
 
 if TYPE_CHECKING:
     from fabricsim.result import Result
     from fabricsim.trace import Trace
 
-__all__ = ["Comparison", "NcclTests", "compare", "read_nccl_tests"]
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -94,61 +92,7 @@ class Comparison:
         return html_table([(key, value) for key, value in self.summary.items()], "Comparison")
 
 
-@dataclass(frozen=True)
-class NcclTests:
-    """The results of an nccl-tests run: bytes, time and bus bandwidth of each size.
-
-    ``kind`` is the trace's name of the collective, or None where the file does not tell. ``rows`` holds one
-    dict a size with ``bytes``, ``time_ps`` and ``busbw_gbs``; ``ranks`` is None where the file does not list
-    its devices.
-    """
-
-    kind: str | None
-    ranks: int | None
-    rows: tuple[dict[str, Any], ...] = field(repr=False)
-
-
-def read_nccl_tests(path: str | Path) -> NcclTests:
-    """Read the JSON file that nccl-tests writes with ``-J``.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, is not JSON, or has no ``results`` of sizes and times.
-    """
-    where = str(path)
-    try:
-        data = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise InputError([Problem(where, error.strerror or str(error))]) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError([Problem(where, f"not JSON: {error}")]) from error
-    if not isinstance(data, dict) or not isinstance(data.get("results"), list):
-        raise InputError([Problem(where, "no list 'results'; allowed: the file of nccl-tests -J")])
-    rows: list[dict[str, Any]] = []
-    problems = []
-    for number, entry in enumerate(data["results"]):
-        place = f"{where}:results[{number}]"
-        entry = entry if isinstance(entry, dict) else {}
-        half = entry.get("out_of_place") or entry.get("in_place")
-        half = half if isinstance(half, dict) else {}
-        size, took, busbw = _number(entry.get("size")), _number(half.get("time")), _number(half.get("bus_bw"))
-        if size is None or took is None or size < 0 or took <= 0:
-            problems.append(Problem(place, "needs a size >= 0 and out_of_place.time > 0 (us)"))
-            continue
-        rows.append({"bytes": int(size), "time_ps": round(took * 1_000_000), "busbw_gbs": busbw})
-    if problems:
-        raise InputError(problems)
-    config = data.get("config")
-    devices = config.get("devices") if isinstance(config, dict) else None
-    return NcclTests(
-        kind=_kind_of(data.get("args")),
-        ranks=len(devices) if isinstance(devices, list) and devices else None,
-        rows=tuple(rows),
-    )
-
-
-def compare(measured: Trace | Result | NcclTests, emulated: Result) -> Comparison:
+def compare(measured: Trace | Result | NcclTests, emulated: Result | NcclTests) -> Comparison:
     """Compare what was measured with what was emulated.
 
     Parameters
@@ -158,13 +102,17 @@ def compare(measured: Trace | Result | NcclTests, emulated: Result) -> Compariso
         of a trace is matched by its id; a size of nccl-tests by its bytes (and kind and ranks where the file
         tells them).
     emulated
-        The result of a replay.
+        The result of a replay; or the document of ``fabricsim bench -J``, against another of nccl-tests.
 
     Raises
     ------
     InputError
         When nothing on the measured side can be matched.
     """
+    if isinstance(emulated, NcclTests):
+        if not isinstance(measured, NcclTests):
+            raise InputError(["only nccl-tests' -J can be compared with fabricsim bench -J"])
+        return _compare_tables(measured, emulated)
     if isinstance(measured, NcclTests):
         return _compare_sizes(measured, emulated)
     ops = getattr(measured, "ops", None)
@@ -286,6 +234,50 @@ def _compare_sizes(measured: NcclTests, emulated: Result) -> Comparison:
     return Comparison(tuple(rows), None, None, lost)
 
 
+def _compare_tables(measured: NcclTests, emulated: NcclTests) -> Comparison:
+    """Size against size; of rows of one size that of the same type, operation and root."""
+    for what, one, two in (
+        ("test", measured.kind, emulated.kind),
+        ("number of ranks", measured.ranks, emulated.ranks),
+    ):
+        if None not in (one, two) and one != two:
+            raise InputError([f"another {what}: measured {one}, emulated {two}"])
+
+    def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return row["bytes"], row["type"], row["redop"], row["root"]
+
+    exact = {key(row): row for row in reversed(emulated.rows)}
+    by_size: dict[int, list[dict[str, Any]]] = {}
+    for row in emulated.rows:
+        by_size.setdefault(row["bytes"], []).append(row)
+    rows, lost = [], 0
+    for size in measured.rows:
+        same = by_size.get(size["bytes"], [])
+        ours = exact.get(key(size)) or (same[0] if len({r["time_ps"] for r in same}) == 1 else None)
+        if ours is None or not ours["time_ps"]:
+            lost += 1
+            continue
+        rows.append(
+            {
+                "id": None,
+                "name": " ".join(word for word in (size["type"], size["redop"]) if word) or None,
+                "kind": measured.kind or emulated.kind,
+                "bytes": size["bytes"],
+                "ranks": measured.ranks or emulated.ranks,
+                "measured_ps": size["time_ps"],
+                "emulated_ps": ours["time_ps"],
+                "spread_ps": None,
+                "ratio": ours["time_ps"] / size["time_ps"] if size["time_ps"] else None,
+                "measured_busbw_gbs": size["busbw_gbs"],
+                "emulated_busbw_gbs": ours["busbw_gbs"],
+            }
+        )
+    if not rows:
+        sizes = [[row["bytes"] for row in table.rows][:8] for table in (measured, emulated)]
+        raise InputError([f"no size is in both tables (measured: {sizes[0]}, emulated: {sizes[1]})"])
+    return Comparison(tuple(rows), None, None, lost)
+
+
 def _names(ops: pa.Table) -> dict[int, str]:
     if "name" not in ops.column_names:
         return {}
@@ -294,26 +286,3 @@ def _names(ops: pa.Table) -> dict[int, str]:
     picked = ops.select(["id", "name"]).take(pa.array(first))
     pairs = zip(picked["id"].to_pylist(), picked["name"].to_pylist(), strict=True)
     return {operation: name for operation, name in pairs if name is not None}
-
-
-def _number(value: object) -> int | float | None:
-    """Return a finite number as it is, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
-
-
-def _kind_of(arguments: object) -> str | None:
-    """Return the collective that the program named in nccl-tests' own arguments measures."""
-    text = " ".join(map(str, arguments)) if isinstance(arguments, list) else str(arguments or "")
-    names = {
-        "all_reduce": "all_reduce",
-        "all_gather": "all_gather",
-        "reduce_scatter": "reduce_scatter",
-        "alltoall": "all_to_all",
-        "broadcast": "broadcast",
-        "reduce_perf": "reduce",
-    }
-    if "reduce" in text.split():  # of fabricsim bench, whose tests are named without _perf
-        return "reduce"
-    return next((kind for name, kind in names.items() if name in text), None)

@@ -9,7 +9,7 @@ from typing import Any
 from fabricsim.cli.output import emit_json, heading, pairs, shortened, shortened_path, table
 
 NAME = "compare"
-SUMMARY = "compare measured times (a trace, a result, or nccl-tests JSON) with a result"
+SUMMARY = "compare measured times (a trace, a result, or nccl-tests JSON) with emulated ones"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MEASURED",
         help="a trace with start_ps and end_ps, a result folder, or nccl-tests -J",
     )
-    parser.add_argument("emulated", metavar="SIM", help="a result folder, or its ops.arrow")
+    parser.add_argument(
+        "emulated", metavar="SIM", help="a result folder, or its ops.arrow, or the file of fabricsim bench -J"
+    )
     parser.add_argument(
         "--limit", type=int, default=40, metavar="N", help="rows to print (default 40; 0 for all)"
     )
@@ -30,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fabricsim.analysis import compare
     from fabricsim.units import format_bytes, format_time
 
-    found = compare(measured_side(arguments.measured), result_at(arguments.emulated))
+    found = compare(measured_side(arguments.measured), emulated_side(arguments.emulated))
     summary = found.summary
     if arguments.json:
         emit_json(summary | {"by_kind": found.by_kind, "rows": list(found.rows)})
@@ -117,6 +119,16 @@ def measured_side(name: str) -> Any:
     if path.suffix == ".json":
         return read_nccl_tests(path)
     return read_trace(name)
+
+
+def emulated_side(name: str) -> Any:
+    """Read the emulated side: a result, or what fabricsim bench wrote with ``-J``."""
+    from fabricsim.analysis import read_nccl_tests
+
+    path = Path(name)
+    if path.suffix == ".json" and path.name != "summary.json":
+        return read_nccl_tests(path)
+    return result_at(name)
 
 
 def result_at(name: str) -> Any:

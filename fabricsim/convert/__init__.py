@@ -120,6 +120,12 @@ FORMATS: dict[str, Importer] = {
             (".log", ".log.gz", ".jsonl", ".jsonl.gz"),
             "fabricsim.convert.nccl_inspector",
         ),
+        Importer(
+            "nccl-tests",
+            "results of nccl-tests and of fabricsim bench (-J)",
+            (".json", ".json.gz"),
+            "fabricsim.convert.nccl_tests",
+        ),
         Importer("kineto", "Kineto traces of PyTorch", (".json", ".json.gz"), "fabricsim.convert.kineto"),
         Importer("pytorch-et", "PyTorch execution traces", (), "fabricsim.convert.pytorch_et"),
         Importer("darshan", "Darshan logs with DXT", (".darshan",), "fabricsim.convert.darshan"),
