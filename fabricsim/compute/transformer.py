@@ -324,7 +324,7 @@ def _router(micro: Micro) -> dict[str, Piece]:
             gemm(tokens, shape.experts, shape.hidden, micro.half),
             elementwise(tokens * shape.experts * 12.0, 6),  # softmax, top-k, masks
         ),
-        "permute": _twice(elementwise(_HALF * tokens * shape.hidden * (1 + shape.experts_used), 2)),
+        "permute": _twice(elementwise(_HALF * tokens * shape.hidden * (1 + shape.experts_used), 24)),
     }
 
 
@@ -348,7 +348,7 @@ def _experts(micro: Micro) -> dict[str, Piece]:
             forward.append(_elements(rows * k + groups * n * k, wide))
             inputs.append(_elements(rows * n, wide))
     # Rows arrive and leave in the order of their senders.
-    copies = elementwise(4 * _HALF * rows * shape.hidden, 2)
+    copies = elementwise(4 * _HALF * rows * shape.hidden, 24)
     forward += [_elements(rows * (up + inner)), copies]
     inputs += [_elements(2 * rows * (up + inner)), copies]
     merged = own * shape.hidden * (used + 1)
