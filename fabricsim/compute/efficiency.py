@@ -92,30 +92,42 @@ class Efficiency:
 
 
 _ASSUMED = "assumed"
+_FITTED = "fitted on the odd rows of docs/compute.md"
 _MAY_BE_0 = ("gap_s", "host_s", "spread")
+_GEMM = "share of the dense peak of large matrix multiplications"
+_ATTENTION = "share of the dense 16-bit peak of fused attention"
+_EAGER = "share of the memory bandwidth of work that is not fused, by the bytes that it would move if it were"
+_EAGER_ATTENTION = "share of the dense 16-bit peak of the first FlashAttention"
+_SPREAD = "how much longer the slowest of twice as many ranks takes, of the time of one"
 
 #: The constants in use.
 EFFICIENCY = Efficiency(
     {
-        "gemm": Constant(0.75, "share of the dense peak of large matrix multiplications", _ASSUMED),
-        "grouped_gemm": Constant(0.6, "the same of grouped ones (experts)", _ASSUMED),
-        "attention": Constant(0.5, "share of the dense bf16 peak of fused attention", _ASSUMED),
-        "memory": Constant(0.8, "share of the memory bandwidth", _ASSUMED),
-        "eager": Constant(
-            0.5, "the same of work that is not fused, by the bytes that it would move if it were", _ASSUMED
-        ),
-        "eager_attention": Constant(0.3, "as attention, of the first FlashAttention", _ASSUMED),
-        "spread": Constant(
-            0.015, "how much slower the slowest of twice as many ranks is, of the time of one", _ASSUMED
-        ),
+        "gemm": Constant(0.7, _GEMM, "assumed: as hopper"),
+        "gemm/volta": Constant(0.78, _GEMM, "assumed: as ampere"),
+        "gemm/ampere": Constant(0.78, _GEMM, _FITTED),
+        "gemm/hopper": Constant(0.7, _GEMM, _FITTED),
+        "gemm/blackwell/fp8": Constant(0.47, _GEMM, _FITTED),
+        "gemm/tpu": Constant(0.645, _GEMM, _FITTED),
+        "grouped_gemm": Constant(0.5, f"{_GEMM}, grouped (experts)", _ASSUMED),
+        "attention": Constant(0.5, _ATTENTION, _ASSUMED),
+        "memory": Constant(0.83, "share of the memory bandwidth", _FITTED),
+        "eager": Constant(0.4, _EAGER, "assumed: as hopper"),
+        "eager/ampere": Constant(0.57, _EAGER, _FITTED),
+        "eager/hopper": Constant(0.4, _EAGER, _FITTED),
+        "eager_attention": Constant(0.181, _EAGER_ATTENTION, "assumed: as hopper"),
+        "eager_attention/ampere": Constant(0.324, _EAGER_ATTENTION, _FITTED),
+        "eager_attention/hopper": Constant(0.181, _EAGER_ATTENTION, _FITTED),
+        "spread": Constant(0.014, _SPREAD, _FITTED),
+        "spread/tpu": Constant(0.0, _SPREAD, "the published rows of 8 to 256 chips show none"),
         "gemm_fill": Constant(
             1.1e6,
             "elements of a result that the machine has in work at a time, half of which are lost at the end",
             "Google's bf16 GEMM sweep on TPU7x, 128 to 32768 cubed",
         ),
-        "gap_s": Constant(1e-6, "from a kernel to the next, seconds", _ASSUMED),
+        "gap_s": Constant(3e-6, "from a kernel to the next, seconds", _ASSUMED),
         "host_s": Constant(
-            4e-6, "of the host to launch a kernel, seconds; a device with less to do waits", _ASSUMED
+            7e-06, "of the host for a kernel, seconds; a device that has less to do waits", _FITTED
         ),
     }
 )  # fmt: skip

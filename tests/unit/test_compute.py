@@ -68,7 +68,7 @@ def test_names_and_labels():
 def test_gemm_falls_off_with_size_as_measured(n, published):
     """Google's sweep of bf16 products on TPU7x, a device of which is half a chip; to 15 %."""
     chip = accelerator_named("tpu-v7x")
-    values = {"gemm": 2 * 956e12 / chip.peak("bf16"), "gap_s": 1.4e-6, "host_s": 1e-9}
+    values = {"gemm/tpu": 2 * 956e12 / chip.peak("bf16"), "gap_s": 1.4e-6, "host_s": 1e-9}
     one = gemm(n, n, n)
     # both halves at once, each a product of its own
     pair = Kernel(KernelClass.GEMM, 2 * one.flops, 2 * one.mem_bytes, "bf16", one.size)
@@ -77,7 +77,7 @@ def test_gemm_falls_off_with_size_as_measured(n, published):
 
 
 def test_a_kernel_takes_the_longer_of_both_times_and_a_gap():
-    values = {"gemm": 0.5, "memory": 0.5, "gap_s": 1e-6, "host_s": 1e-9}
+    values = {"gemm/hopper": 0.5, "memory": 0.5, "gap_s": 1e-6, "host_s": 1e-9}
     efficiency = EFFICIENCY.with_values(values)
     rate, memory = H100.peak("bf16") / 2, H100.mem_bytes_per_s / 2
     work = Kernel(KernelClass.GEMM, 10**12, 10)
@@ -172,8 +172,10 @@ def test_eager_work_has_constants_of_its_own():
         T.Micro(shape=named_shape("llama3-8b"), sequences=1, sequence_tokens=4096, eager=eager)
         for eager in (False, True)
     )
-    alike = EFFICIENCY.with_values({"eager": 0.4, "memory": 0.4, "attention": 0.3, "eager_attention": 0.3})
-    slow = alike.with_values({"eager": 0.2, "eager_attention": 0.15})
+    alike = EFFICIENCY.with_values(
+        {"eager/hopper": 0.4, "memory": 0.4, "attention": 0.3, "eager_attention/hopper": 0.3}
+    )
+    slow = alike.with_values({"eager/hopper": 0.2, "eager_attention/hopper": 0.15})
     for run in (
         lambda micro: [k for ks in T.forward(micro, 0).values() for k in ks],
         lambda micro: [k for ks in T.backward(micro, 0, "full").values() for k in ks],
