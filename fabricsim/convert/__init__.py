@@ -1,4 +1,4 @@
-"""Importers: other tools' files become traces. One file a format, and one entry in the list below.
+"""Importers: other tools' files become traces, and exporters. One file a format, one entry in a list below.
 
 A module of a format has two functions: ``sniff(path) -> bool``, cheap and never raising on strange bytes, and
 ``convert(path, *, ...) -> ConvertReport``, whose options are keyword-only. It is imported on first use.
@@ -20,7 +20,7 @@ from fabricsim.errors import ConfigError, InputError, unknown_name
 if TYPE_CHECKING:
     from fabricsim.trace import Trace
 
-__all__ = ["FORMATS", "ConvertReport", "Importer", "convert", "detect"]
+__all__ = ["EXPORTS", "FORMATS", "ConvertReport", "ExportReport", "Importer", "convert", "detect", "export"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,25 @@ class ConvertReport:
     warnings: list[str] = field(default_factory=list)
     counts: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an exporter wrote.
+
+    Parameters
+    ----------
+    files
+        The files, in order.
+    warnings
+        What the format cannot say, one sentence each, with counts.
+    counts
+        How many of what was written, such as ``{"nodes": 128}``.
+    """
+
+    files: list[Path]
+    warnings: list[str] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,3 +187,25 @@ def convert(path: str | os.PathLike[str], *, from_format: str | None = None, **o
     if from_format not in FORMATS:
         raise ConfigError(unknown_name("format", from_format, FORMATS))
     return FORMATS[from_format].convert(path, **options)
+
+
+#: Every format that a trace can be exported to: summary, and the module with ``export(trace, prefix)``.
+EXPORTS: dict[str, tuple[str, str]] = {
+    "chakra": ("MLCommons Chakra ET, <OUT>.<rank>.et", "fabricsim.convert.to_chakra"),
+}
+
+
+def export(trace: Trace, prefix: str | os.PathLike[str], *, to_format: str) -> ExportReport:
+    """Export a trace to the files of another tool.
+
+    Raises
+    ------
+    ConfigError
+        When the format is unknown, or a file cannot be written.
+    InputError
+        When the trace holds what the format cannot say.
+    """
+    if to_format not in EXPORTS:
+        raise ConfigError(unknown_name("format", to_format, EXPORTS))
+    report: ExportReport = importlib.import_module(EXPORTS[to_format][1]).export(trace, prefix)
+    return report

@@ -1,7 +1,7 @@
-"""A strict reader of the protobuf wire format: varints, fields and packed lists, each error with its byte.
+"""A strict reader of the protobuf wire format, each error with its byte, and as much of a writer.
 
-The format is described at https://protobuf.dev/programming-guides/encoding/.  Only what a reader of
-Chakra execution traces needs is here: no schema, no groups, no writing.
+The format is described at https://protobuf.dev/programming-guides/encoding/.  Only what Chakra execution
+traces need is here: varints, strings, packed lists; no schema, no groups.
 """
 
 from __future__ import annotations
@@ -110,3 +110,27 @@ def zigzag(value: int) -> int:
 def number(data: bytes, start: int, end: int, form: str) -> int | float:
     """The fixed-width number in data[start:end] by its struct format."""
     return struct.unpack_from(form, data, start)[0] if end - start == struct.calcsize(form) else 0
+
+
+def put_varint(value: int) -> bytes:
+    """An integer as a varint; negative ones as the 64 bits that int32 and int64 have there."""
+    value &= _U64
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def put_number(field: int, value: int) -> bytes:
+    """A field that is a varint."""
+    return put_varint(field << 3) + put_varint(value)
+
+
+def put_bytes(field: int, value: bytes | str) -> bytes:
+    """A field that is a string, a message or a packed list."""
+    raw = value.encode("utf-8") if isinstance(value, str) else value
+    return put_varint(field << 3 | BYTES) + put_varint(len(raw)) + raw
