@@ -25,10 +25,9 @@ def exported(tmp_path: Path, rows: Rows) -> tuple[Any, Any]:
     return out, convert(tmp_path, from_format="chakra")
 
 
-def short(report: Any) -> list[tuple[Any, ...]]:
-    return sorted(
-        (r["kind"], r["name"], tuple(r["ranks"]), r["bytes"]) for r in report.trace.table.to_pylist()
-    )
+def short(trace: Trace) -> list[tuple[Any, ...]]:
+    rows = trace.table.to_pylist()
+    return sorted(((r["kind"], r["name"], tuple(r["ranks"]), r["bytes"]) for r in rows), key=str)
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
