@@ -64,6 +64,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             _field("bytes", pa.int64(), "bytes"),
             _field("step", pa.int32(), None, True),
             _field("stream", pa.int32(), None, True),
+            _field("group", pa.int32(), "group of the operation that the rank is in"),
+            _field("count", pa.int32(), "times that it happened, one after another"),
         ]
     ),
     "flows": pa.schema(
@@ -221,8 +223,21 @@ def ops_table(
         "bytes": _taken(program.lowered["bytes"], row),
         "step": _optional(program, "step", row, pa.int32()),
         "stream": _optional(program, "stream", row, pa.int32()),
+        "group": _groups(program, row),
+        "count": np.asarray(program.trace.view.counts, np.int32)[row],
     }
     return table_of("ops", columns, provenance)
+
+
+def _groups(program: Program, row: np.ndarray) -> np.ndarray:
+    """Return for each rank of an operation which of its groups it is in: the ranks of a row lie together."""
+    if "group_size" not in program.lowered.column_names or not len(row):
+        return np.zeros(len(row), np.int32)
+    size = program.lowered["group_size"].to_numpy()[row]
+    at = np.arange(len(row))
+    begins = np.flatnonzero(np.diff(row, prepend=-1))
+    place = at - np.repeat(begins, np.diff(begins, append=len(row)))
+    return np.where(size > 0, place // np.maximum(size, 1), 0).astype(np.int32)
 
 
 def flows_table(program: Program, sends: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> pa.Table:

@@ -212,6 +212,10 @@ typedef struct {
     const int8_t *priority; /* data class of its messages; NULL: all 0 */
     const int16_t
         *variant; /* of a collective: an index of the program's variants, -1: its kind's algorithm; NULL: all -1 */
+    /* of a collective: its ranks do it so many at a time, each such group by itself, 0: all together; and so many times
+     * one after another. NULL: all 0, all 1 */
+    const int32_t *group_size;
+    const int64_t *count;
     /* storage kinds; NULL: the program has none */
     const int32_t *file_offset, *file;         /* one file for all ranks, or one for each */
     const int32_t *new_file_offset, *new_file; /* rename: what it is called then */

@@ -20,7 +20,7 @@ typedef struct {
     pair_t *pairs;
     uint32_t pair_count;
     uint32_t src; /* host that peers are being named for */
-    const fab_op_t *op;
+    const fab_members_t *group;
 } reach_t;
 
 static uint32_t find(uint32_t *part, uint32_t slot)
@@ -90,7 +90,7 @@ static void emit_peer(void *context, uint32_t position, uint32_t channel)
 {
     reach_t *self = context;
     (void)channel;
-    add_pair(self, self->src, fab_program_host_at(self->run->program, self->op, position));
+    add_pair(self, self->src, fab_program_host_at(self->run->program, self->group, position));
 }
 
 /* The pairs with messages that have not been acknowledged. */
@@ -107,6 +107,27 @@ static void add_under_way(reach_t *self)
     }
 }
 
+/* Those of a collective that has not ended at every rank. */
+static void add_group(reach_t *self, const fab_members_t *group)
+{
+    const fab_run_t *run = self->run;
+    const fab_program_t *program = run->program;
+    const fab_coll_ops_t *algorithm = program->variants[program->ops[group->op].variant].ops;
+    const uint32_t ranks = program->sets[group->set].count;
+    bool open = false;
+    self->group = group;
+    for (uint32_t p = 0; p < ranks; p++)
+        open |= fab_exec_end_ps(run->exec, group->first_instance + p) < 0;
+    for (uint32_t p = 0; open && p < fab_program_positions(program, group); p++) {
+        const uint32_t instance = fab_program_instance_at(program, group, p);
+        if (p < ranks && fab_exec_end_ps(run->exec, instance) >= 0)
+            continue;
+        self->src = fab_program_host_at(program, group, p);
+        const fab_coll_t coll = fab_program_coll(program, instance);
+        algorithm->peers(&coll, emit_peer, self);
+    }
+}
+
 /* Those of operations that have not ended. */
 static void add_to_come(reach_t *self)
 {
@@ -114,28 +135,12 @@ static void add_to_come(reach_t *self)
     const fab_program_t *program = run->program;
     for (uint32_t o = 0; o < program->op_count && self->pair_count < PAIRS_MOST; o++) {
         const fab_op_t *op = &program->ops[o];
-        const fab_coll_ops_t *algorithm = program->variants[op->variant].ops;
-        const fab_set_t *set = &program->sets[op->set];
-        const fab_tree_t *tree = fab_program_tree(program, op);
-        const bool sends = op->kind == FAB_OP_SEND;
-        const uint32_t positions = set->count + (tree ? tree->shape.reducer_count : 0);
-        if (!sends && (op->kind == FAB_OP_COMPUTE || op->kind == FAB_OP_RECV || !algorithm))
-            continue;
-        self->op = op;
-        bool open = false;
-        for (uint32_t p = 0; p < set->count; p++)
-            open |= fab_exec_end_ps(run->exec, op->first_instance + p) < 0;
-        for (uint32_t p = 0; open && p < positions; p++) {
-            if (p < set->count && fab_exec_end_ps(run->exec, op->first_instance + p) >= 0)
-                continue;
-            self->src = fab_program_host_at(program, op, p);
-            if (sends) {
-                add_pair(self, self->src, program->rank_host[program->peers[op->peer_first + p]]);
-                continue;
-            }
-            const fab_coll_t coll = fab_program_coll(program, fab_program_instance_at(program, op, p));
-            algorithm->peers(&coll, emit_peer, self);
-        }
+        for (uint32_t p = 0; op->kind == FAB_OP_SEND && p < program->sets[op->set].count; p++)
+            if (fab_exec_end_ps(run->exec, op->first_instance + p) < 0)
+                add_pair(self, program->rank_host[fab_program_rank(program, op->first_instance + p)],
+                         program->rank_host[program->peers[op->peer_first + p]]);
+        for (uint32_t g = 0; g < fab_program_group_count(program, op); g++)
+            add_group(self, &program->groups[op->first_group + g]);
     }
 }
 

@@ -199,6 +199,12 @@ int fab_run_new(const fab_model_t *model, const fab_program_t *program, const fa
         fab_problems_add(problems, "threads: found %d, allowed 1 to %d", options->threads, FAB_THREADS_MAX);
         return FAB_E_CONFIG;
     }
+    for (uint32_t i = 0; i < program->op_count; i++)
+        if (program->ops[i].count != 1) {
+            fab_problems_add(problems, "row %u: count: found %" PRId64 ", allowed 1 in a run of packets", i,
+                             program->ops[i].count);
+            return FAB_E_TRACE;
+        }
     fab_run_t *self = calloc(1, sizeof *self);
     if (!self)
         return FAB_E_MEMORY;

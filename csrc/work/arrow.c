@@ -19,12 +19,14 @@ enum {
     COL_AFTER,
     COL_TAG,
     COL_PRIORITY,
-    COL_VARIANT, /* may be missing, with all that follow */
+    COL_VARIANT, /* may be missing */
     COL_FILES,   /* the columns of storage: all, or none */
     COL_NEW_FILES,
     COL_OFFSET,
     COL_STRIDE,
     COL_FLAGS,
+    COL_GROUP_SIZE, /* both, or neither */
+    COL_REPEAT,
     COL_COUNT
 };
 
@@ -40,8 +42,11 @@ static const column_t columns[COL_COUNT] = {
     {"bytes", "l", NULL, 8},   {"splits", "+l", "l", 8}, {"duration_ps", "l", NULL, 8}, {"delay_ps", "l", NULL, 8},
     {"stream", "i", NULL, 4},  {"after", "+l", "l", 8},  {"tag", "l", NULL, 8},         {"priority", "c", NULL, 1},
     {"variant", "s", NULL, 2}, {"files", "+l", "i", 4},  {"new_files", "+l", "i", 4},   {"offset", "l", NULL, 8},
-    {"stride", "l", NULL, 8},  {"flags", "s", NULL, 2},
+    {"stride", "l", NULL, 8},  {"flags", "s", NULL, 2},  {"group_size", "i", NULL, 4},  {"count", "l", NULL, 8},
 };
+
+/* Columns that are there together, or not at all; those before must be there. */
+static const int optional[] = {COL_VARIANT, COL_FILES, COL_GROUP_SIZE, COL_COUNT};
 
 typedef struct {
     char *data;
@@ -51,6 +56,7 @@ typedef struct {
 typedef struct {
     bytes_t values[COL_COUNT];
     bytes_t offsets[COL_COUNT];
+    int column_of[COL_COUNT]; /* by place in the table */
     int64_t rows;
 } gathered_t;
 
@@ -70,20 +76,38 @@ static bool append(bytes_t *self, const void *data, size_t bytes)
     return true;
 }
 
-static void check_schema(const struct ArrowSchema *schema, fab_problems_t *problems)
+/* Finds out which columns the table has; -1: it cannot be told. */
+static int find_columns(gathered_t *to, const struct ArrowSchema *schema)
 {
-    if (strcmp(schema->format, "+s") != 0 ||
-        (schema->n_children != COL_VARIANT && schema->n_children != COL_FILES && schema->n_children != COL_COUNT)) {
-        fab_problems_add(problems, "the program's table has %" PRId64 " columns, allowed %d, %d and %d",
-                         schema->n_children, COL_VARIANT, COL_FILES, COL_COUNT);
+    int count = 0;
+    for (int c = 0; c < COL_VARIANT; c++)
+        to->column_of[count++] = c;
+    for (int b = 0; optional[b] < COL_COUNT; b++) {
+        if (count >= schema->n_children || strcmp(schema->children[count]->name, columns[optional[b]].name) != 0)
+            continue;
+        for (int c = optional[b]; c < optional[b + 1]; c++)
+            to->column_of[count++] = c;
+    }
+    return count == schema->n_children ? count : -1;
+}
+
+static void check_schema(gathered_t *to, const struct ArrowSchema *schema, fab_problems_t *problems)
+{
+    const int count = strcmp(schema->format, "+s") == 0 ? find_columns(to, schema) : -1;
+    if (count < 0) {
+        fab_problems_add(problems,
+                         "the program's table has %" PRId64 " columns, allowed %d, then variant, those of storage, and "
+                         "group_size with count",
+                         schema->n_children, COL_VARIANT);
         return;
     }
-    for (int c = 0; c < schema->n_children; c++) {
-        const struct ArrowSchema *child = schema->children[c];
+    for (int i = 0; i < count; i++) {
+        const struct ArrowSchema *child = schema->children[i];
+        const int c = to->column_of[i];
         const bool list = columns[c].item != NULL;
         if (strcmp(child->name, columns[c].name) != 0 || strcmp(child->format, columns[c].format) != 0 ||
             (list && (child->n_children != 1 || strcmp(child->children[0]->format, columns[c].item) != 0)))
-            fab_problems_add(problems, "column %d: found %s of type %s%s, allowed %s of type %s%s", c, child->name,
+            fab_problems_add(problems, "column %d: found %s of type %s%s, allowed %s of type %s%s", i, child->name,
                              child->format, list && child->n_children ? child->children[0]->format : "",
                              columns[c].name, columns[c].format, list ? columns[c].item : "");
     }
@@ -148,7 +172,7 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
         stream_failed(stream, "no schema", problems);
         return FAB_E_TRACE;
     }
-    check_schema(&schema, problems);
+    check_schema(to, &schema, problems);
     schema.release(&schema);
     if (problems->count)
         return FAB_E_TRACE;
@@ -161,12 +185,12 @@ static int gather(struct ArrowArrayStream *stream, gathered_t *to, fab_problems_
         if (!batch.release)
             return FAB_OK;
         int code = FAB_OK;
-        for (int c = 0; c < batch.n_children && c < COL_COUNT && !code; c++) {
+        for (int i = 0; i < batch.n_children && i < COL_COUNT && !code; i++) {
             /* a struct's own offset applies to its children */
-            struct ArrowArray child = *batch.children[c];
+            struct ArrowArray child = *batch.children[i];
             child.offset += batch.offset;
             child.length -= batch.offset;
-            code = take_column(to, c, &child, batch.length, problems);
+            code = take_column(to, to->column_of[i], &child, batch.length, problems);
         }
         to->rows += batch.length;
         batch.release(&batch);
@@ -212,6 +236,8 @@ int fab_program_from_arrow(const fab_model_t *model, struct ArrowArrayStream *st
             .offset = (const void *)g.values[COL_OFFSET].data,
             .stride = (const void *)g.values[COL_STRIDE].data,
             .flags = (const void *)g.values[COL_FLAGS].data,
+            .group_size = (const void *)g.values[COL_GROUP_SIZE].data,
+            .count = (const void *)g.values[COL_REPEAT].data,
             .files = files,
         };
 #undef VALUES

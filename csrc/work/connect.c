@@ -88,7 +88,7 @@ static uint32_t source_of_edge(const void *edge) { return ((const edge_t *)edge)
 
 typedef struct {
     const fab_program_t *program;
-    const fab_op_t *op;
+    const fab_members_t *group;
     edge_t *edges;
     uint64_t count, capacity;
     uint32_t src; /* host */
@@ -117,7 +117,7 @@ static void add_edge(edges_t *self, uint32_t src, uint32_t dst, int32_t lane, ui
 static void emit_peer(void *context, uint32_t position, uint32_t channel)
 {
     edges_t *self = context;
-    add_edge(self, self->src, fab_program_host_at(self->program, self->op, position), self->lane, self->data_class,
+    add_edge(self, self->src, fab_program_host_at(self->program, self->group, position), self->lane, self->data_class,
              channel);
 }
 
@@ -216,54 +216,67 @@ out:
     return code;
 }
 
+/* Whether a group has the connections of an earlier one: the same ranks do the same in the same lane. */
+static bool same_peers(const fab_program_t *self, const fab_members_t *a, const fab_members_t *b)
+{
+    const fab_op_t *x = &self->ops[a->op], *y = &self->ops[b->op];
+    const uint32_t ranks = self->sets[b->set].count;
+    return a->set == b->set && a->root == b->root && x->kind == y->kind && x->variant == y->variant &&
+           x->stream == y->stream && x->data_class == y->data_class && x->bytes >= ranks && y->bytes >= ranks;
+}
+
+static uint64_t peers_key(const fab_program_t *self, const fab_members_t *group)
+{
+    const fab_op_t *op = &self->ops[group->op];
+    const uint64_t key = fab_keyed_mix((uint64_t)group->set << 32 | group->root);
+    return fab_keyed_mix(key ^
+                         ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[group->set].count) << 32 |
+                          (uint32_t)op->stream) ^
+                         (uint64_t)op->data_class << 40 ^ (uint64_t)op->variant << 44);
+}
+
+/* Many rows over one set of pairs: keeps the list from growing without need. */
+static void drop_doubles(edges_t *edges)
+{
+    if (edges->count <= (1u << 20) || edges->count <= edges->capacity / 2)
+        return;
+    if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge,
+                       edges->program->net->host_count, compare_edges))
+        edges->no_memory = true;
+    uint64_t kept = 0;
+    for (uint64_t e = 0; e < edges->count; e++)
+        if (!kept || compare_edges(&edges->edges[kept - 1], &edges->edges[e]))
+            edges->edges[kept++] = edges->edges[e];
+    edges->count = kept;
+}
+
 /* Collectives: each rank's peers, once for every (set, kind, variant, lane, root) there is; unequal splits always. */
 static int connect_collectives(fab_program_t *self, edges_t *edges)
 {
     fab_map_t seen = {0};
-    for (uint32_t i = 0; i < self->op_count && !edges->no_memory; i++) {
-        const fab_op_t *op = &self->ops[i];
-        const fab_coll_ops_t *algorithm = self->variants[op->variant].ops;
-        if (!algorithm)
-            continue;
+    for (uint32_t g = 0; g < self->group_count && !edges->no_memory; g++) {
+        const fab_members_t *group = &self->groups[g];
+        const fab_op_t *op = &self->ops[group->op];
         if (!op->split_count) {
-            uint64_t key = fab_keyed_mix((uint64_t)op->set << 32 | op->root);
-            key = fab_keyed_mix(key ^
-                                ((uint64_t)op->kind << 33 | (uint64_t)(op->bytes >= self->sets[op->set].count) << 32 |
-                                 (uint32_t)op->stream) ^
-                                (uint64_t)op->data_class << 40 ^ (uint64_t)op->variant << 44);
-            uint32_t *before = fab_map_add(&seen, key, i);
+            uint32_t *before = fab_map_add(&seen, peers_key(self, group), g);
             if (!before) {
-                fab_map_free(&seen);
-                return FAB_E_MEMORY;
+                edges->no_memory = true;
+                break;
             }
-            if (*before != i && self->ops[*before].set == op->set && self->ops[*before].kind == op->kind &&
-                self->ops[*before].variant == op->variant && self->ops[*before].stream == op->stream &&
-                self->ops[*before].data_class == op->data_class && self->ops[*before].root == op->root &&
-                self->ops[*before].bytes >= self->sets[op->set].count)
+            if (*before != g && same_peers(self, &self->groups[*before], group))
                 continue;
-            *before = i;
+            *before = g;
         }
-        edges->op = op;
+        edges->group = group;
         edges->lane = op->stream;
         edges->data_class = op->data_class;
-        const fab_tree_t *tree = fab_program_tree(self, op);
-        const uint32_t positions = self->sets[op->set].count + (tree ? tree->shape.reducer_count : 0);
+        const uint32_t positions = fab_program_positions(self, group);
         for (uint32_t p = 0; p < positions; p++) {
-            const fab_coll_t coll = fab_program_coll(self, fab_program_instance_at(self, op, p));
-            edges->src = fab_program_host_at(self, op, p);
-            algorithm->peers(&coll, emit_peer, edges);
+            const fab_coll_t coll = fab_program_coll(self, fab_program_instance_at(self, group, p));
+            edges->src = fab_program_host_at(self, group, p);
+            self->variants[op->variant].ops->peers(&coll, emit_peer, edges);
         }
-        /* many rows over one set of pairs: keep the list from growing without need */
-        if (edges->count > (1u << 20) && edges->count > edges->capacity / 2) {
-            if (sort_by_source(edges->edges, edges->count, sizeof *edges->edges, source_of_edge, self->net->host_count,
-                               compare_edges))
-                edges->no_memory = true;
-            uint64_t kept = 0;
-            for (uint64_t e = 0; e < edges->count; e++)
-                if (!kept || compare_edges(&edges->edges[kept - 1], &edges->edges[e]))
-                    edges->edges[kept++] = edges->edges[e];
-            edges->count = kept;
-        }
+        drop_doubles(edges);
     }
     fab_map_free(&seen);
     return edges->no_memory ? FAB_E_MEMORY : FAB_OK;

@@ -106,6 +106,7 @@ typedef struct {
     fab_exec_t *exec;
     fab_worker_t *worker;
     const fab_op_t *op;
+    const fab_members_t *group;
     active_t *active;
     uint32_t host;
     int64_t now_ps;
@@ -121,13 +122,13 @@ static void coll_send(void *context, uint32_t to_position, int64_t bytes, uint32
 {
     const sender_t *s = context;
     const fab_program_t *program = s->exec->program;
-    const uint32_t connection = fab_program_find(program, s->host, fab_program_host_at(program, s->op, to_position),
+    const uint32_t connection = fab_program_find(program, s->host, fab_program_host_at(program, s->group, to_position),
                                                  s->op->stream, s->op->data_class, channel);
     if (connection == FAB_NONE) { /* an algorithm sent to a position that its peers() did not name */
         s->worker->error = FAB_E_INTERNAL;
         return;
     }
-    const fab_cookie_t cookie = {fab_program_instance_at(program, s->op, to_position), step, s->active->instance};
+    const fab_cookie_t cookie = {fab_program_instance_at(program, s->group, to_position), step, s->active->instance};
     s->active->open++;
     bytes = with_overhead(bytes, s->values[FAB_COLL_OVERHEAD_PPM]);
     if (fab_hosts_network(connection))
@@ -196,7 +197,7 @@ static void drive(fab_exec_t *self, fab_worker_t *worker, uint32_t host, active_
     const fab_op_t *op = &self->program->ops[self->program->instance_op[instance]];
     const fab_coll_ops_t *algorithm = self->program->variants[op->variant].ops;
     const fab_coll_t coll = fab_program_coll(self->program, instance);
-    sender_t sender = {self, worker, op, a, host, now_ps, coll.values};
+    sender_t sender = {self, worker, op, fab_program_group(self->program, instance), a, host, now_ps, coll.values};
     const fab_coll_out_t out = {&sender, coll_send};
     if (what == COLL_START) {
         a->started = true;

@@ -158,10 +158,26 @@ static int set_of(fab_program_t *self, set_builder_t *builder, const int32_t *ra
 
 /* ---- operations --------------------------------------------------------------------------------- */
 
+/* The ranks of a group of a row: what it says, or all; 0: no collective. */
+static uint32_t group_size_of(const fab_table_t *t, int64_t row, uint32_t count)
+{
+    if (t->kind[row] < FAB_OP_ALL_REDUCE || t->kind[row] > FAB_OP_BARRIER)
+        return 0;
+    return t->group_size && t->group_size[row] > 0 ? (uint32_t)t->group_size[row] : count;
+}
+
 static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t peer_count, int64_t row,
                      fab_problems_t *problems)
 {
     const fab_set_t *set = &self->sets[op->set];
+    const uint32_t groups = op->group_size ? set->count / op->group_size : 0;
+    if (op->group_size && (groups == 0 || set->count % op->group_size))
+        fab_problems_add(problems, "row %" PRId64 ": group_size: found %u, allowed a divisor of its %u ranks", row,
+                         op->group_size, set->count);
+    if (op->count < 1 || op->count > INT32_MAX || (!op->group_size && op->count != 1))
+        fab_problems_add(problems,
+                         "row %" PRId64 ": count: found %" PRId64 ", allowed 1, of a collective up to 2^31 - 1", row,
+                         op->count);
     if (op->bytes < 0 || op->bytes >= INT64_C(1) << 46)
         fab_problems_add(problems, "row %" PRId64 ": bytes: found %" PRId64 ", allowed 0 to 2^46", row, op->bytes);
     if (op->duration_ps < 0 || op->delay_ps < 0 || op->duration_ps >= INT64_C(1) << 52 ||
@@ -172,12 +188,12 @@ static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t pee
                          row, op->duration_ps, op->delay_ps);
     const bool rooted = op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE;
     const bool paired = op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV;
-    if (peer_count != (paired ? set->count : rooted ? 1u : 0u))
+    if (peer_count != (paired ? set->count : rooted ? groups : 0u))
         fab_problems_add(problems, "row %" PRId64 ": peer: found %u entries for a %s of %u ranks", row, peer_count,
                          kind_names[op->kind], set->count);
     if (op->split_count) {
         const uint64_t n = set->count;
-        if (op->kind != FAB_OP_ALL_TO_ALL || (op->split_count != n && op->split_count != n * n))
+        if (op->kind != FAB_OP_ALL_TO_ALL || groups > 1 || (op->split_count != n && op->split_count != n * n))
             fab_problems_add(problems, "row %" PRId64 ": splits: found %u entries for a %s of %u ranks", row,
                              op->split_count, kind_names[op->kind], set->count);
         for (uint32_t i = 0; i < op->split_count; i++)
@@ -187,6 +203,49 @@ static void check_op(const fab_program_t *self, const fab_op_t *op, uint32_t pee
                 break;
             }
     }
+}
+
+/* The groups of a collective: its ranks, so many at a time. */
+static int add_groups(fab_program_t *self, set_builder_t *builder, const fab_table_t *t, int64_t row,
+                      uint32_t peer_count, fab_problems_t *problems)
+{
+    fab_op_t *op = &self->ops[row];
+    const uint32_t count = self->sets[op->set].count;
+    const int32_t *ranks = &t->ranks[t->rank_offset[row]], *roots = &t->peers[t->peer_offset[row]];
+    op->first_group = self->group_count;
+    for (uint32_t g = 0; g < count / op->group_size; g++) {
+        fab_members_t *group = &self->groups[self->group_count++];
+        *group = (fab_members_t){
+            .set = op->set, .op = (uint32_t)row, .first_instance = op->first_instance + g * op->group_size};
+        const int code = op->group_size == count ? FAB_OK
+                                                 : set_of(self, builder, ranks + g * op->group_size, op->group_size,
+                                                          row, problems, &group->set);
+        if (code)
+            return code;
+        if (g >= peer_count)
+            continue;
+        group->root = fab_program_position(self, group->set, (uint32_t)roots[g]);
+        if (group->root == FAB_NONE)
+            fab_problems_add(problems, "row %" PRId64 ": peer: root %d is not one of the ranks", row, roots[g]);
+    }
+    return FAB_OK;
+}
+
+/* Makes the trees of reducers of a collective's groups; returns how many parts reducers have in it. */
+static int make_trees(fab_program_t *self, const fab_op_t *op, int64_t row, uint64_t *hidden, fab_problems_t *problems)
+{
+    const fab_coll_ops_t *algorithm = self->variants[op->variant].ops;
+    if (algorithm->reduces_in_network == FAB_REDUCES_NOWHERE)
+        return FAB_OK;
+    for (uint32_t g = 0; g < fab_program_group_count(self, op); g++) {
+        const fab_members_t *group = &self->groups[op->first_group + g];
+        const int code = fab_program_make_tree(self, group->set, algorithm->reduces_in_network, row, problems);
+        if (code == FAB_E_MEMORY)
+            return code;
+        if (!code)
+            *hidden += fab_program_tree(self, group)->shape.reducer_count;
+    }
+    return FAB_OK;
 }
 
 static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *problems)
@@ -219,6 +278,7 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             .peer_first = (uint32_t)(t->peer_offset[i] - t->peer_offset[0]),
             .stream = t->stream[i],
             .kind = (uint8_t)t->kind[i],
+            .count = t->count ? t->count[i] : 1,
             .data_class = t->priority ? (uint8_t)t->priority[i] : 0,
         };
         instances += count;
@@ -239,25 +299,15 @@ static int fill_ops(fab_program_t *self, const fab_table_t *t, fab_problems_t *p
             code = set_code;
             continue;
         }
-        check_op(self, op, peer_count, i, problems);
-        if (peer_count && (op->kind == FAB_OP_BROADCAST || op->kind == FAB_OP_REDUCE)) {
-            op->root = fab_program_position(self, op->set, (uint32_t)t->peers[t->peer_offset[i]]);
-            if (op->root == FAB_NONE)
-                fab_problems_add(problems, "row %" PRId64 ": peer: root %d is not one of the ranks", i,
-                                 t->peers[t->peer_offset[i]]);
-        }
-        self->send_count += op->kind == FAB_OP_SEND ? count : 0;
+        op->group_size = group_size_of(t, i, count);
         op->variant = variant_of(self, t, i, problems);
-        const fab_coll_ops_t *algorithm = self->variants[op->variant].ops;
-        if (!algorithm || algorithm->reduces_in_network == FAB_REDUCES_NOWHERE)
+        check_op(self, op, peer_count, i, problems);
+        self->send_count += op->kind == FAB_OP_SEND ? count : 0;
+        if (problems->count || !op->group_size) /* of a wrong row, groups make no sense */
             continue;
-        const int tree_code = fab_program_make_tree(self, op->set, algorithm->reduces_in_network, i, problems);
-        if (tree_code == FAB_E_MEMORY) {
-            code = tree_code;
+        if ((code = add_groups(self, &builder, t, i, peer_count, problems)) ||
+            (code = make_trees(self, op, i, &hidden, problems)))
             goto out;
-        }
-        if (!tree_code)
-            hidden += fab_program_tree(self, op)->shape.reducer_count;
     }
     instances += hidden;
     if (instances >=
@@ -353,15 +403,16 @@ out:
 /* Asks the algorithms whether they can run over the ranks they are to run over. */
 static int check_algorithms(const fab_program_t *self, fab_problems_t *problems)
 {
-    for (uint32_t i = 0; i < self->op_count; i++) {
-        const fab_coll_ops_t *algorithm = self->variants[self->ops[i].variant].ops;
-        if (!algorithm || !algorithm->refuses)
+    for (uint32_t g = 0; g < self->group_count; g++) {
+        const uint32_t row = self->groups[g].op;
+        const fab_coll_ops_t *algorithm = self->variants[self->ops[row].variant].ops;
+        if (!algorithm->refuses)
             continue;
-        const fab_coll_t coll = fab_program_coll(self, self->ops[i].first_instance);
+        const fab_coll_t coll = fab_program_coll(self, self->groups[g].first_instance);
         const char *why = algorithm->refuses(&coll);
         if (why)
-            fab_problems_add(problems, "row %u: the algorithm %s cannot do this %s of %u ranks: %s", i,
-                             algorithm->impl.impl, kind_names[self->ops[i].kind], coll.count, why);
+            fab_problems_add(problems, "row %u: the algorithm %s cannot do this %s of %u ranks: %s", row,
+                             algorithm->impl.impl, kind_names[self->ops[row].kind], coll.count, why);
     }
     return problems->count ? FAB_E_TRACE : FAB_OK;
 }
@@ -375,11 +426,17 @@ static int fill_hidden(fab_program_t *self)
     if (!instance_op)
         return FAB_E_MEMORY;
     self->instance_op = instance_op;
-    for (uint32_t i = 0; i < self->op_count; i++) {
-        const fab_tree_t *tree = fab_program_tree(self, &self->ops[i]);
-        self->ops[i].first_hidden = next;
-        for (uint32_t r = 0; tree && r < tree->shape.reducer_count; r++)
-            instance_op[next++] = i;
+    self->hidden_group = malloc(((size_t)self->hidden_count + 1) * sizeof *self->hidden_group);
+    if (!self->hidden_group)
+        return FAB_E_MEMORY;
+    for (uint32_t g = 0; g < self->group_count; g++) {
+        fab_members_t *group = &self->groups[g];
+        const fab_tree_t *tree = fab_program_tree(self, group);
+        group->first_hidden = next;
+        for (uint32_t r = 0; tree && r < tree->shape.reducer_count; r++) {
+            self->hidden_group[next - self->instance_count] = g;
+            instance_op[next++] = group->op;
+        }
     }
     return FAB_OK;
 }
@@ -431,6 +488,17 @@ static int place_ranks(fab_program_t *self, const int32_t *rank_host, fab_proble
     return problems->count ? FAB_E_CONFIG : FAB_OK;
 }
 
+static size_t count_groups(const fab_table_t *t)
+{
+    size_t groups = 0;
+    for (int64_t i = 0; i < t->op_count; i++) {
+        const uint32_t count = (uint32_t)(t->rank_offset[i + 1] - t->rank_offset[i]);
+        const uint32_t size = group_size_of(t, i, count);
+        groups += size ? count / size : 0;
+    }
+    return groups;
+}
+
 int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const fab_setting_t *settings,
                         int32_t setting_count, const fab_store_config_t *stores, uint32_t store_count,
                         const fab_table_t *t, const int32_t *rank_host, int32_t rank_count,
@@ -447,6 +515,8 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     const size_t ranks = (size_t)(t->rank_offset[n] - t->rank_offset[0]);
     const size_t peers = (size_t)(t->peer_offset[n] - t->peer_offset[0]);
     const size_t splits = (size_t)(t->split_offset[n] - t->split_offset[0]);
+    const size_t groups = count_groups(t);
+    const size_t set_ranks = t->group_size ? 2 * ranks : ranks; /* those of rows, and of their groups */
     self->net = net;
     self->stores = stores;
     self->store_count = store_count;
@@ -454,9 +524,10 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     self->rank_count = rank_count;
     self->data_class_count = data_class_count;
     self->ops = calloc(n + 1, sizeof *self->ops);
-    self->sets = calloc(n + 1, sizeof *self->sets);
-    self->ranks = calloc(ranks + 1, sizeof *self->ranks);
-    self->sorted = calloc(ranks + 1, sizeof *self->sorted);
+    self->sets = calloc(n + groups + 1, sizeof *self->sets);
+    self->groups = malloc((groups + 1) * sizeof *self->groups);
+    self->ranks = calloc(set_ranks + 1, sizeof *self->ranks);
+    self->sorted = calloc(set_ranks + 1, sizeof *self->sorted);
     self->peers = malloc((peers + 1) * sizeof *self->peers);
     self->splits = malloc((splits + 1) * sizeof *self->splits);
     self->after_first = calloc(n + 2, sizeof *self->after_first);
@@ -466,7 +537,7 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
     self->rank_host = calloc((size_t)rank_count + 1, sizeof *self->rank_host);
     self->host_rank = malloc(net->host_count * sizeof *self->host_rank);
     int code = FAB_E_MEMORY;
-    if (!self->ops || !self->sets || !self->ranks || !self->sorted || !self->peers || !self->splits ||
+    if (!self->ops || !self->sets || !self->groups || !self->ranks || !self->sorted || !self->peers || !self->splits ||
         !self->after_first || !self->instance_op || !self->instance_next || !self->instance_wait || !self->rank_host ||
         !self->host_rank)
         goto out;
@@ -479,7 +550,8 @@ int fab_program_compile(const fab_net_t *net, uint32_t data_class_count, const f
         (code = fill_after(self, t, problems)) || (code = fab_program_connect(self, problems)))
         goto out;
     self->memory_bytes +=
-        (int64_t)(n * (sizeof *self->ops + sizeof *self->sets + 4) + ranks * 20 + peers * 4 + splits * 8);
+        (int64_t)(n * (sizeof *self->ops + 4) + (n + groups) * sizeof *self->sets + groups * sizeof *self->groups +
+                  ranks * 12 + set_ranks * 8 + peers * 4 + splits * 8);
     *program_out = self;
     self = NULL;
 out:
@@ -493,6 +565,7 @@ void fab_program_free(fab_program_t *self)
         return;
     free(self->ops);
     free(self->sets);
+    free(self->groups);
     free(self->ranks);
     free(self->sorted);
     free(self->peers);
@@ -502,6 +575,7 @@ void fab_program_free(fab_program_t *self)
     free(self->instance_op);
     free(self->instance_next);
     free(self->instance_wait);
+    free(self->hidden_group);
     free(self->match);
     free(self->connection);
     free(self->rank_host);
@@ -543,14 +617,15 @@ void fab_program_info(const fab_program_t *self, fab_program_info_t *info_out)
 fab_coll_t fab_program_coll(const fab_program_t *self, uint32_t instance)
 {
     const fab_op_t *op = &self->ops[self->instance_op[instance]];
-    const fab_set_t *set = &self->sets[op->set];
-    const fab_tree_t *tree = fab_program_tree(self, op);
+    const fab_members_t *group = fab_program_group(self, instance);
+    const fab_set_t *set = &self->sets[group->set];
+    const fab_tree_t *tree = fab_program_tree(self, group);
     return (fab_coll_t){
         .kind = op->kind,
         .count = set->count,
-        .position = fab_program_is_hidden(self, instance) ? set->count + (instance - op->first_hidden)
-                                                          : instance - op->first_instance,
-        .root = op->root,
+        .position = fab_program_is_hidden(self, instance) ? set->count + (instance - group->first_hidden)
+                                                          : instance - group->first_instance,
+        .root = group->root,
         .bytes = op->bytes,
         .splits = op->split_count ? &self->splits[op->first_split] : NULL,
         .splits_by_sender = op->split_count > set->count,

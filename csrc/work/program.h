@@ -32,14 +32,21 @@ typedef struct {
     int64_t values[FAB_COLL_VALUES_MAX];
 } fab_variant_t;
 
+/* Ranks that do a collective together: all of an operation, or a part of them. */
 typedef struct {
-    int64_t id, bytes, duration_ps, delay_ps, tag;
+    uint32_t set, root; /* root: a position in the set */
+    uint32_t op, first_instance;
+    uint32_t first_hidden; /* instance of its first reducer */
+} fab_members_t;
+
+typedef struct {
+    int64_t id, bytes, duration_ps, delay_ps, tag, count;
     uint64_t first_split;
-    uint32_t set, first_instance, root, peer_first;
+    uint32_t set, first_instance, peer_first;
+    uint32_t first_group, group_size; /* of a collective: in groups[]; the groups are parts of so many of its ranks */
     int32_t stream;
     uint32_t split_count;
-    uint32_t first_hidden; /* instance of its first reducer */
-    uint32_t io;           /* of a storage operation: in ios[] */
+    uint32_t io; /* of a storage operation: in ios[] */
     uint16_t variant;
     uint8_t kind, data_class;
 } fab_op_t;
@@ -61,13 +68,14 @@ struct fab_program {
     fab_files_t files;
     bool *has_client;      /* [host_count] where a client is; NULL without */
     uint32_t *client_host; /* [host_count] whose client does the I/O of the rank there */
-    uint32_t op_count, set_count, send_count, tree_count, variant_count;
+    uint32_t op_count, set_count, send_count, tree_count, variant_count, group_count;
     uint32_t instance_count; /* of operations on ranks; those on reducers follow, hidden */
     uint32_t hidden_count;
     int32_t rank_count;
     uint32_t data_class_count;
     fab_op_t *ops;
     fab_set_t *sets;
+    fab_members_t *groups; /* [group_count] of collectives, in the order of operations */
     uint32_t *ranks;
     uint32_t *sorted;
     int32_t *peers; /* send, recv: the other rank, by op->peer_first + position */
@@ -75,6 +83,7 @@ struct fab_program {
     uint32_t *after_first; /* [op_count + 1] the operations that wait for an operation */
     uint32_t *after_ops;
     uint32_t *instance_op;   /* [instance_count + hidden_count] */
+    uint32_t *hidden_group;  /* [hidden_count] of a reducer's part */
     uint32_t *instance_next; /* [instance_count] the next of its stream on its rank, or FAB_NONE */
     uint32_t *instance_wait; /* [instance_count] how many must end before it */
     uint32_t *match;         /* [instance_count] the send's recv and the recv's send; FAB_NONE elsewhere; may be NULL */
@@ -116,34 +125,55 @@ FAB_INLINE uint32_t fab_program_rank(const fab_program_t *self, uint32_t instanc
     return self->ranks[self->sets[op->set].first + (instance - op->first_instance)];
 }
 
-/* The tree of an operation's reducers, or NULL. */
-FAB_INLINE const fab_tree_t *fab_program_tree(const fab_program_t *self, const fab_op_t *op)
-{
-    const fab_coll_ops_t *ops = self->variants[op->variant].ops;
-    if (!ops || ops->reduces_in_network == FAB_REDUCES_NOWHERE)
-        return NULL;
-    return &self->trees[self->sets[op->set].tree[ops->reduces_in_network - 1]];
-}
-
-/* The instance and the host at a position of an operation, reducers included. */
-FAB_INLINE uint32_t fab_program_instance_at(const fab_program_t *self, const fab_op_t *op, uint32_t position)
-{
-    const uint32_t count = self->sets[op->set].count;
-    return position < count ? op->first_instance + position : op->first_hidden + position - count;
-}
-
-FAB_INLINE uint32_t fab_program_host_at(const fab_program_t *self, const fab_op_t *op, uint32_t position)
-{
-    const fab_set_t *set = &self->sets[op->set];
-    if (position < set->count)
-        return self->rank_host[self->ranks[set->first + position]];
-    return fab_program_tree(self, op)->hosts[position - set->count];
-}
-
 /* Whether an instance is a reducer's part of its operation. */
 FAB_INLINE bool fab_program_is_hidden(const fab_program_t *self, uint32_t instance)
 {
     return instance >= self->instance_count;
+}
+
+/* How many groups an operation has; 0: it is no collective. */
+FAB_INLINE uint32_t fab_program_group_count(const fab_program_t *self, const fab_op_t *op)
+{
+    return op->group_size ? self->sets[op->set].count / op->group_size : 0;
+}
+
+/* The group that an instance of a collective is in. */
+FAB_INLINE const fab_members_t *fab_program_group(const fab_program_t *self, uint32_t instance)
+{
+    if (fab_program_is_hidden(self, instance))
+        return &self->groups[self->hidden_group[instance - self->instance_count]];
+    const fab_op_t *op = &self->ops[self->instance_op[instance]];
+    return &self->groups[op->first_group + (instance - op->first_instance) / op->group_size];
+}
+
+/* The tree of a group's reducers, or NULL. */
+FAB_INLINE const fab_tree_t *fab_program_tree(const fab_program_t *self, const fab_members_t *group)
+{
+    const fab_coll_ops_t *ops = self->variants[self->ops[group->op].variant].ops;
+    if (ops->reduces_in_network == FAB_REDUCES_NOWHERE)
+        return NULL;
+    return &self->trees[self->sets[group->set].tree[ops->reduces_in_network - 1]];
+}
+
+/* The instance and the host at a position of a group, reducers included; and how many positions there are. */
+FAB_INLINE uint32_t fab_program_instance_at(const fab_program_t *self, const fab_members_t *group, uint32_t position)
+{
+    const uint32_t count = self->sets[group->set].count;
+    return position < count ? group->first_instance + position : group->first_hidden + position - count;
+}
+
+FAB_INLINE uint32_t fab_program_host_at(const fab_program_t *self, const fab_members_t *group, uint32_t position)
+{
+    const fab_set_t *set = &self->sets[group->set];
+    if (position < set->count)
+        return self->rank_host[self->ranks[set->first + position]];
+    return fab_program_tree(self, group)->hosts[position - set->count];
+}
+
+FAB_INLINE uint32_t fab_program_positions(const fab_program_t *self, const fab_members_t *group)
+{
+    const fab_tree_t *tree = fab_program_tree(self, group);
+    return self->sets[group->set].count + (tree ? tree->shape.reducer_count : 0);
 }
 
 /* How many ranks of a set share a scale-up domain; and the tree of reducers that an algorithm asks for. */

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fabricsim.analysis.columns import COLLECTIVES, groups, op_columns
+from fabricsim.analysis.columns import COLLECTIVES, OpColumns, groups, op_columns
 
 __all__ = ["Operations", "bus_factor", "collectives", "per_operation"]
 
@@ -37,10 +37,11 @@ def bus_factor(kind: str, n_ranks: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Operations:
-    """Operations, one element each whatever the number of ranks, in ascending order of id.
+    """Operations, one element for each group of ranks that did one together, in ascending order of id.
 
-    ``kind`` indexes ``kinds``, ``size`` is bytes, ``ranks`` counts. Over the ranks: the first and last start,
-    the last end, and the shortest, longest and total time on a rank; picoseconds.
+    ``kind`` indexes ``kinds``, ``size`` is bytes, ``ranks`` counts, it happened ``count`` times. Over the
+    ranks: the first and last start, the last end, and the shortest, longest and total time on a rank;
+    picoseconds.
     """
 
     kinds: tuple[str, ...]
@@ -48,6 +49,7 @@ class Operations:
     kind: np.ndarray
     size: np.ndarray
     ranks: np.ndarray
+    count: np.ndarray
     first_start: np.ndarray
     last_start: np.ndarray
     last_end: np.ndarray
@@ -67,7 +69,7 @@ class Operations:
 def per_operation(ops: pa.Table) -> Operations:
     """Reduce the rows of ``Result.ops`` to one element an operation."""
     data = op_columns(ops)
-    order, first = groups(data.id)
+    order, first = groups(_key(data))
     start, end = data.start[order], data.end[order]
 
     def reduce(function: np.ufunc, values: np.ndarray) -> np.ndarray:
@@ -79,6 +81,7 @@ def per_operation(ops: pa.Table) -> Operations:
         kind=data.kind[order][first],
         size=data.size[order][first],
         ranks=np.diff(first, append=len(order)),
+        count=data.count[order][first],
         first_start=reduce(np.minimum, start),
         last_start=reduce(np.maximum, start),
         last_end=reduce(np.maximum, end),
@@ -86,6 +89,15 @@ def per_operation(ops: pa.Table) -> Operations:
         longest=reduce(np.maximum, end - start),
         time_sum=reduce(np.add, end - start),
     )
+
+
+def _key(data: OpColumns) -> np.ndarray:
+    """Return a number for each operation and group of it, ascending with the id."""
+    most = int(data.group.max(initial=0)) + 1
+    if most == 1:
+        return data.id
+    _, dense = np.unique(data.id, return_inverse=True)
+    return dense.reshape(-1) * most + data.group
 
 
 def collectives(ops: pa.Table) -> list[dict[str, Any]]:
@@ -99,14 +111,15 @@ def collectives(ops: pa.Table) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``kind``, ``bytes``, ``ranks``, ``count``, ``time_ps`` (median from the start of the last rank to the
-        end of the last rank), ``wait_ps`` (mean time that a rank waited for the last one to start),
+        ``kind``, ``bytes``, ``ranks`` (of a group), ``count``, ``time_ps`` (of one time; median from the
+        start of the last rank to the end of the last rank), ``wait_ps`` (mean time that a rank waited for
+        the last one to start),
         ``algbw_gbs`` and ``busbw_gbs`` (10^9 bytes a second; None for barriers).
     """
     each = per_operation(ops)
     wanted = np.isin(each.kind, [code for code, name in enumerate(each.kinds) if name in COLLECTIVES])
     columns = np.stack([each.kind, each.size, each.ranks])[:, wanted]
-    time = (each.last_end - each.last_start)[wanted]
+    time, times = (each.last_end - each.last_start)[wanted], each.count[wanted]
     # A rank's own time less the shortest possible (from the last start on) is what it waited.
     wait = np.maximum((each.time_sum // np.maximum(each.ranks, 1))[wanted] - time, 0)
     rows = []
@@ -115,14 +128,14 @@ def collectives(ops: pa.Table) -> list[dict[str, Any]]:
     for index in range(keys.shape[1]):
         code, size, ranks = (int(value) for value in keys[:, index])
         mine = which == index
-        took = int(np.median(time[mine]))
+        took = int(np.median(time[mine] // times[mine]))
         algbw = size / took * 1000 if took > 0 and size > 0 else None
         rows.append(
             {
                 "kind": each.kinds[code],
                 "bytes": size,
                 "ranks": ranks,
-                "count": int(mine.sum()),
+                "count": int(times[mine].sum()),
                 "time_ps": took,
                 "wait_ps": int(wait[mine].mean()),
                 "algbw_gbs": algbw,

@@ -24,7 +24,8 @@ STORAGE = frozenset(
 class OpColumns:
     """Finished operations, one element for each rank of each operation.
 
-    ``kind`` indexes ``kinds``; times are picoseconds; ``size`` is the bytes of the operation (0 for none).
+    ``kind`` indexes ``kinds``; times are picoseconds; ``size`` is the bytes of the operation (0 for none), of
+    each of the ``count`` times that it happened; ``group`` is the part of its ranks that did it together.
     """
 
     id: np.ndarray
@@ -34,6 +35,8 @@ class OpColumns:
     start: np.ndarray
     end: np.ndarray
     size: np.ndarray
+    group: np.ndarray
+    count: np.ndarray
 
     def of_kind(self, *names: str) -> np.ndarray:
         """Return a mask of the operations of these kinds."""
@@ -41,7 +44,9 @@ class OpColumns:
 
 
 def column(table: pa.Table, name: str, null: int = 0) -> np.ndarray:
-    """Return an integer column as int64, with ``null`` where it has none."""
+    """Return an integer column as int64, with ``null`` where it has none, or is not there."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, null, np.int64)
     values = table[name]
     if values.null_count:
         values = values.fill_null(null)
@@ -72,6 +77,8 @@ def op_columns(ops: pa.Table) -> OpColumns:
         start=column(ops, "start_ps"),
         end=column(ops, "end_ps"),
         size=column(ops, "bytes"),
+        group=column(ops, "group"),
+        count=column(ops, "count", 1),
     )
 
 

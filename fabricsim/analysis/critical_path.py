@@ -92,6 +92,10 @@ class _Walk:
         self.kind = lowered["kind"].to_numpy()
         self.delay = lowered["delay_ps"].to_numpy()
         self.first, _ = _lists(lowered["ranks"])
+        self.group_size = np.diff(self.first)
+        if "group_size" in lowered.column_names:
+            size = lowered["group_size"].to_numpy()
+            self.group_size = np.where(size > 0, size, self.group_size)
         self.after_first, self.after = _lists(lowered["after"])
         self.row = np.repeat(np.arange(len(self.id)), np.diff(self.first))
         self.by_id = np.argsort(self.id, kind="stable")
@@ -128,8 +132,9 @@ class _Walk:
         row = self.row[at]
         kind = self.kinds[self.kind[row]]
         if kind in COLLECTIVES:
-            low, high = self.first[row], self.first[row + 1]
-            latest = int(low + np.argmax(self.start[low:high]))
+            size = int(self.group_size[row])
+            low = self.first[row] + (at - self.first[row]) // size * size
+            latest = int(low + np.argmax(self.start[low : low + size]))
             return latest if self.start[latest] > self.start[at] else at
         if kind == "recv":
             sender = int(self.sender[at])

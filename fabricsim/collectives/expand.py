@@ -1,8 +1,9 @@
-"""Puts a user's graphs in place of the operations of their kind, and folds what was run back to them.
+"""Writes operations out for the core's packets, and folds what was run back to them.
 
-An operation becomes a begin, its steps and an end, on each rank; begin and end take no time and keep its
-place in the stream. Receives wait for the receive before them in their thread, sends too; nothing waits for a
-send but what names it. Each message is a flow of its own.
+What happens several times becomes as many rows. A user's graphs take the place of the operations of their
+kind: an operation becomes a begin, its steps and an end, on each rank; begin and end take no time and keep
+its place in the stream. Receives wait for the receive before them in their thread, sends too; nothing waits
+for a send but what names it. Each message is a flow of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Expansion:
 
 
 def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -> Expansion:
-    """Put graphs in place of the operations of their kinds.
+    """Write out what happens several times, and put graphs in place of the operations of their kinds.
 
     Parameters
     ----------
@@ -80,6 +81,52 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
     InputError
         When an operation has other ranks, another root or unequal parts; names the row.
     """
+    repeated = _repeat(table)
+    made = _put_graphs(repeated.table, graphs, where)
+    role, outer = made.role, repeated.role[made.origin]
+    # A graph in a repetition: its begin is one only in the first, its end only in the last.
+    role = np.where(role == _PLAIN, outer, np.where((outer == _PLAIN) | (outer == role), role, _STEP))
+    return Expansion(made.table, repeated.origin[made.origin], role.astype(np.int8))
+
+
+def _repeat(table: pa.Table) -> Expansion:
+    """Write out rows that happen several times: the first begins, the last has the id and ends."""
+    n = table.num_rows
+    count = table["count"].to_numpy() if "count" in table.column_names else np.ones(n, np.int64)
+    if (count == 1).all():
+        return Expansion(table, np.arange(n), np.zeros(n, np.int8))
+    origin = np.repeat(np.arange(n), count)
+    last = np.cumsum(count) - 1
+    first = last - count + 1
+    role = np.full(len(origin), _STEP, np.int8)
+    role[first], role[last] = _BEGIN, _END
+    role[last[count == 1]] = _PLAIN
+    rows = table.take(pa.array(origin)).combine_chunks()
+    again = np.ones(len(origin), bool)  # not the first of its row
+    again[first] = False
+    old = table["id"].to_numpy()
+    ids = old[origin]
+    inner = role != _PLAIN
+    inner[last] = False
+    ids[inner] = int(old.max()) + 1 + np.arange(np.count_nonzero(inner))
+    lists, before = rows["after"].chunk(0), ids[np.flatnonzero(again) - 1]
+    lengths = np.where(again, 1, lists.value_lengths().to_numpy())
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    values = np.zeros(offsets[-1], np.int64)
+    values[offsets[:-1][again]] = before
+    kept = np.repeat(~again, lists.value_lengths().to_numpy())
+    own = np.ones(len(values), bool)
+    own[offsets[:-1][again]] = False
+    values[own] = lists.flatten().to_numpy()[kept]
+    new = {"id": pa.array(ids), "after": pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))}
+    new["count"] = pa.array(np.ones(len(origin), np.int64))
+    for name, column in new.items():
+        at = rows.column_names.index(name)
+        rows = rows.set_column(at, rows.schema.field(at), column)
+    return Expansion(rows, origin, role)
+
+
+def _put_graphs(table: pa.Table, graphs: Mapping[str, Graph], where: str) -> Expansion:
     kind = table["kind"].to_numpy()
     codes = {KIND_CODE[name]: graph for name, graph in graphs.items()}
     chosen = np.isin(kind, list(codes))
@@ -117,15 +164,16 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
 
 
 def _misfit(row: Mapping[str, Any], graph: Graph) -> str:
-    kind = KINDS[row["kind"]]
-    if len(row["ranks"]) != graph.n_ranks:
-        return f"found {kind} of {len(row['ranks'])} ranks, allowed: {graph.n_ranks}, those of {graph.where}"
+    kind, size = KINDS[row["kind"]], row.get("group_size") or len(row["ranks"])
+    if size != graph.n_ranks:
+        return f"found {kind} of {size} ranks, allowed: {graph.n_ranks}, those of {graph.where}"
     if row["splits"]:
         return f"found unequal parts, allowed: equal ones with {graph.where}"
     if kind in ("broadcast", "reduce"):
-        root = row["ranks"].index(row["peer"][0])
-        if root != graph.root:
-            return f"found the root at place {root}, allowed: {graph.root}, that of {graph.where}"
+        for group, peer in enumerate(row["peer"]):
+            root = row["ranks"].index(peer) - group * size
+            if root != graph.root:
+                return f"found the root at place {root}, allowed: {graph.root}, that of {graph.where}"
     return ""
 
 
@@ -141,9 +189,23 @@ class _Maker:
         plain = {"peer": [], "bytes": 0, "splits": [], "duration_ps": 0, "delay_ps": 0, "stream": -1}
         plain |= {"after": [], "tag": 0, "priority": row["priority"], "variant": -1}
         plain |= {"files": [], "new_files": [], "offset": 0, "stride": 0, "flags": 0}  # no storage
+        plain |= {"group_size": 0, "count": 1}
         rest = {"kind": KIND_CODE["compute"], "ranks": row["ranks"], "stream": row["stream"]}
         first = plain | rest | {"id": begin, "after": row["after"], "delay_ps": row["delay_ps"]}
-        rows, roles = [first], [_BEGIN]
+        rows, roles, ends = [first], [_BEGIN], [begin]
+        for at in range(0, len(row["ranks"]), graph.n_ranks):
+            steps = self._steps(row, row["ranks"][at : at + graph.n_ranks], graph, plain, begin)
+            rows += steps
+            roles += [_STEP] * len(steps)
+            ends += [step["id"] for step in steps]
+        last = plain | rest | {"id": row["id"], "after": ends}
+        return [*rows, last], [*roles, _END]
+
+    def _steps(
+        self, row: Mapping[str, Any], ranks: list[int], graph: Graph, plain: Mapping[str, Any], begin: int
+    ) -> list[dict[str, Any]]:
+        """Return the rows of the steps of one group."""
+        rows = []
         ids = {(rank, t, s): self._id() for rank, t, s, _ in graph.steps()}
         sizes, tags = self._messages(row["bytes"], graph)
         for rank, threads in enumerate(graph.threads):
@@ -152,19 +214,17 @@ class _Maker:
                 for s, step in enumerate(thread):
                     key = (rank, t, s)
                     after = [before, *(ids[rank, thread_, step_] for thread_, step_ in step.after)]
-                    made = plain | {"id": ids[key], "ranks": [row["ranks"][rank]], "after": after}
+                    made = {**plain, "id": ids[key], "ranks": [ranks[rank]], "after": after}
                     if step.op in ("send", "recv", "recv_reduce"):
                         made["kind"] = KIND_CODE["send" if step.op == "send" else "recv"]
-                        made["peer"] = [row["ranks"][step.peer]]
+                        made["peer"] = [ranks[step.peer]]
                         made["bytes"], made["tag"] = sizes[key], tags[key]
                     else:
                         made["kind"] = KIND_CODE["compute"]
                     rows.append(made)
-                    roles.append(_STEP)
                     if step.op != "send":
                         before = ids[key]
-        last = plain | rest | {"id": row["id"], "after": [begin, *ids.values()]}
-        return [*rows, last], [*roles, _END]
+        return rows
 
     def _id(self) -> int:
         self.next_id += 1

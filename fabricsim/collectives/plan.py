@@ -130,8 +130,9 @@ def make_plan(cluster: Cluster, lowered: pa.Table, rank_host: npt.NDArray[np.int
         most_channels=told.nccl.max_channel_count,
     )
     domain = site.domain[rank_host]
-    plan.table = _node_by_node(lowered, rows, domain)
-    n_ranks, n_nodes, even = _shapes(plan.table["ranks"], rows, domain)
+    parts = _group_sizes(lowered)
+    plan.table = _node_by_node(lowered, rows, parts, domain)
+    n_ranks, n_nodes, even = _shapes(plan.table["ranks"], rows, parts, domain)
     keys = np.stack([kind[rows].astype(np.int64), n_ranks, n_nodes, even])
     unique, which = np.unique(keys, axis=1, return_inverse=True)
     size = lowered["bytes"].to_numpy()
@@ -154,8 +155,17 @@ def make_plan(cluster: Cluster, lowered: pa.Table, rank_host: npt.NDArray[np.int
     return plan
 
 
-def _node_by_node(table: pa.Table, rows: Ints, domain: npt.NDArray[np.int32]) -> pa.Table:
-    """Return the table with the ranks of each row together by node, as NCCL takes them.
+def _group_sizes(table: pa.Table) -> Ints:
+    """Return how many ranks of each row do its operation together."""
+    n_ranks: Ints = table["ranks"].chunk(0).value_lengths().to_numpy().astype(np.int64)
+    if "group_size" not in table.column_names:
+        return n_ranks
+    size = table["group_size"].to_numpy()
+    return np.where(size > 0, size, n_ranks)
+
+
+def _node_by_node(table: pa.Table, rows: Ints, parts: Ints, domain: npt.NDArray[np.int32]) -> pa.Table:
+    """Return the table with the ranks of each group together by node, as NCCL takes them.
 
     Only kinds whose parts are alike: a rank's part of an all_to_all with splits stays its own.
     """
@@ -165,14 +175,14 @@ def _node_by_node(table: pa.Table, rows: Ints, domain: npt.NDArray[np.int32]) ->
     alike = rows[(kinds[rows] != KIND_CODE["all_to_all"]) | (splits[rows] == 0)]
     changed, known = None, {}
     for row in alike:
-        begin, end = offsets[row], offsets[row + 1]
-        members = values[begin:end]
-        key = members.tobytes()
-        if key not in known:
-            known[key] = _together(members, domain)
-        if known[key] is not None:
-            changed = values.copy() if changed is None else changed
-            changed[begin:end] = known[key]
+        for begin in range(offsets[row], offsets[row + 1], parts[row]):
+            members = values[begin : begin + parts[row]]
+            key = members.tobytes()
+            if key not in known:
+                known[key] = _together(members, domain)
+            if known[key] is not None:
+                changed = values.copy() if changed is None else changed
+                changed[begin : begin + parts[row]] = known[key]
     if changed is None:
         return table
     column = pa.ListArray.from_arrays(lists.offsets, pa.array(changed, pa.int32()))
@@ -191,22 +201,25 @@ def _together(members: npt.NDArray[np.int32], domain: npt.NDArray[np.int32]) -> 
 
 
 def _shapes(
-    ranks: pa.ChunkedArray, rows: Ints, domain: npt.NDArray[np.int32]
+    ranks: pa.ChunkedArray, rows: Ints, parts: Ints, domain: npt.NDArray[np.int32]
 ) -> tuple[Ints, Ints, npt.NDArray[np.int64]]:
-    """Return ranks and nodes of each row, and whether each node has as many of its ranks."""
+    """Return ranks and nodes of each row's groups, and whether each node has as many of its ranks.
+
+    Where the groups of a row lie over different numbers of nodes, its ranks all run what suits the widest.
+    """
     lists = ranks.combine_chunks() if ranks.num_chunks != 1 else ranks.chunk(0)
     offsets = lists.offsets.to_numpy().astype(np.int64)
-    lengths = offsets[rows + 1] - offsets[rows]
+    lengths = parts[rows]
     values = lists.values.to_numpy()
     nodes, even = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     # Rows of one set have the same bytes: its first and last rank and its length tell most sets apart.
     found: dict[bytes, tuple[int, int]] = {}
-    for i, (begin, length) in enumerate(zip(offsets[rows], lengths, strict=True)):
-        members = values[begin : begin + length]
-        key = members.tobytes()
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        members = values[offsets[row] : offsets[row + 1]]
+        key = members.tobytes() + length.tobytes()
         if key not in found:
-            counts = np.unique(domain[members], return_counts=True)[1]
-            found[key] = (len(counts), int(counts.min() == counts.max()))
+            groups = (np.unique(g, return_counts=True)[1] for g in domain[members].reshape(-1, length))
+            found[key] = max((len(counts), int(counts.min() == counts.max())) for counts in groups)
         nodes[i], even[i] = found[key]
     return lengths, nodes, even
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 from fabricsim.errors import InputError
 from fabricsim.trace.files import FileTable
 from fabricsim.trace.findings import Findings, value_of
-from fabricsim.trace.schema import KINDS, LOWERED_SCHEMA, STORAGE
+from fabricsim.trace.schema import COLLECTIVES, KINDS, LOWERED_GROUPS, LOWERED_SCHEMA, STORAGE
 from fabricsim.trace.table import Trace
 from fabricsim.trace.validate import row_sums
-from fabricsim.trace.view import Ints, View
+from fabricsim.trace.view import Bools, Ints, View
 
 PS_PER_S = 1e12
 
@@ -48,7 +48,8 @@ def lower(
     pyarrow.Table
         One chunk, no nulls: 0 for missing numbers, -1 for no stream, empty lists. ``bytes`` of an all_to_all
         with ``splits`` is the greatest total that a rank sends. ``variant`` is -1, the algorithm of the kind.
-        With ``files``, the columns of ``schema.LOWERED_STORAGE`` follow.
+        With ``files``, the columns of ``schema.LOWERED_STORAGE`` follow, and where a collective has groups
+        or happens several times, those of ``schema.LOWERED_GROUPS``.
 
     Raises
     ------
@@ -84,10 +85,20 @@ def lower(
         "variant": pa.array(np.full(view.n, -1, np.int16)),
     }
     table = pa.table([columns[name] for name in LOWERED_SCHEMA.names], schema=LOWERED_SCHEMA)
-    if files is None:
-        return table
-    schema = pa.schema([*LOWERED_SCHEMA, *files.columns.schema])
-    return pa.table([*table.columns, *files.columns.columns], schema=schema)
+    for more in (files.columns if files is not None else None, _groups(view)):
+        if more is not None:
+            table = pa.table([*table.columns, *more.columns], schema=pa.schema([*table.schema, *more.schema]))
+    return table
+
+
+def _groups(view: View) -> pa.Table | None:
+    """Return the columns of groups and repetitions, or None where no collective has any."""
+    collective = view.is_kind(*COLLECTIVES)
+    size = np.where(collective, view.flat("group_size").values, np.int32(0))
+    count = np.where(collective, view.counts, 1)
+    if not size.any() and (count == 1).all():
+        return None
+    return pa.table([pa.array(size, pa.int32()), pa.array(count)], schema=LOWERED_GROUPS)
 
 
 def _lists(view: View, name: str) -> pa.Array:
@@ -111,9 +122,10 @@ def _sizes(view: View) -> Ints:
 
 def _durations(view: View, accelerator: Accelerator | None, out: Findings) -> Ints:
     duration, flops, memory = view.flat("duration_ps"), view.flat("flops"), view.flat("mem_bytes")
-    work = view.is_kind("compute") & ~duration.given
+    compute = view.is_kind("compute")
+    work = compute & ~duration.given
     if not work.any():
-        return duration.values
+        return _repeated(view, duration.values, compute, out)
     if accelerator is None:
         out.mask("flops", work, "work without a time", "duration_ps, or a cluster with an accelerator")
         return duration.values
@@ -132,4 +144,16 @@ def _durations(view: View, accelerator: Accelerator | None, out: Findings) -> In
     out.mask("flops", too_long, lambda r: f"work of {time[r]:.3g} ps", "less than 2^63 ps")
     made: Ints = duration.values.copy()
     made[work & ~too_long] = time[work & ~too_long].astype(np.int64)
-    return made
+    return _repeated(view, made, compute, out)
+
+
+def _repeated(view: View, duration: Ints, compute: Bools, out: Findings) -> Ints:
+    """Return how long compute rows take that happen several times: with the delays between."""
+    again = compute & (view.counts > 1)
+    if not again.any():
+        return duration
+    delay, count = view.flat("delay_ps").values, view.counts
+    whole = duration.astype(np.float64) * count + delay.astype(np.float64) * (count - 1)
+    out.mask("count", again & (whole >= 2.0**63), lambda r: f"work of {whole[r]:.3g} ps", "less than 2^63 ps")
+    fits = again & (whole < 2.0**63)
+    return np.where(fits, duration * count + delay * (count - 1), duration)

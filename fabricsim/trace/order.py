@@ -206,19 +206,20 @@ def _name_cycle(view: View, rows: Ints, out: Findings) -> None:
     ids = view.flat("id").values
     waits: dict[tuple[int, int], dict[tuple[int, int], str]] = defaultdict(dict)
     last: dict[tuple[int, int], tuple[int, int]] = {}
-    rank_set = {row: set(view.ranks.at(row)) for row in within}
     row_of = {int(ids[row]): row for row in within}
     after, stream = view.lists("after"), view.flat("stream")
 
+    place_of = {row: {rank: i for i, rank in enumerate(view.ranks.at(row))} for row in within}
+
     def node(row: int, rank: int) -> tuple[int, int]:
-        return (row, -1 if joined[row] else rank)
+        return (row, -1 - place_of[row][rank] // int(view.group_sizes[row]) if joined[row] else rank)
 
     for row in rows.tolist():
         for rank in view.ranks.at(row):
             me = node(row, rank)
             for named in after.at(row):
                 other = row_of.get(named)
-                if other is not None and rank in rank_set[other]:
+                if other is not None and rank in place_of[other]:
                     waits[me][node(other, rank)] = "by after"
             if stream.given[row]:
                 place = (rank, int(stream.values[row]))

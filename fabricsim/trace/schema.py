@@ -1,4 +1,4 @@
-"""The trace's columns, kinds and schema metadata, version 1.1.
+"""The trace's columns, kinds and schema metadata, version 1.2.
 
 A row is an operation of a set of ranks. This table is the one place where names, types and meanings are
 written; reader, writer, validator and documentation take them from here.
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fabricsim.errors import Problem, nearest
 
 SCHEMA_NAME = "trace"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 MAJOR = 1
 
 META_SCHEMA = b"fabricsim.schema"
@@ -94,15 +94,31 @@ COLUMNS: tuple[Column, ...] = (
         pa.list_(pa.int32()),
         False,
         "",
-        "send and recv: the other rank of each of ranks; broadcast and reduce: the root rank alone",
+        "send and recv: the other rank of each of ranks; broadcast and reduce: the root rank of each group",
+    ),
+    Column(
+        "group_size",
+        pa.int32(),
+        False,
+        "",
+        "collectives: ranks are taken so many at a time, each such group does the operation by itself; 0 or "
+        "null: all of ranks are one group",
+    ),
+    Column(
+        "count",
+        pa.int64(),
+        False,
+        "",
+        "collectives and compute: so many times one after another, each after delay_ps; 1 when null",
     ),
     Column(
         "bytes",
         pa.int64(),
         False,
         "bytes",
-        "all_reduce, broadcast, reduce, send, recv: message; all_gather: gathered total, as a rank receives; "
-        "reduce_scatter: total input of a rank; all_to_all: total that a rank sends; read, write: of a rank",
+        "of each group: all_reduce, broadcast, reduce, send, recv: message; all_gather: gathered total, as a "
+        "rank receives; reduce_scatter: total input of a rank; all_to_all: total that a rank sends; read, "
+        "write: of a rank",
     ),
     Column(
         "splits",
@@ -113,9 +129,19 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("duration_ps", pa.int64(), False, "ps", "compute: how long it takes"),
     Column(
-        "flops", pa.float64(), False, "flop", "compute: floating-point operations, instead of duration_ps"
+        "flops",
+        pa.float64(),
+        False,
+        "flop",
+        "compute: floating-point operations; they give the time where duration_ps is null",
     ),
-    Column("mem_bytes", pa.int64(), False, "bytes", "compute: memory traffic, instead of duration_ps"),
+    Column(
+        "mem_bytes",
+        pa.int64(),
+        False,
+        "bytes",
+        "compute: memory traffic; it gives the time where duration_ps is null",
+    ),
     Column("delay_ps", pa.int64(), False, "ps", "local time between release of the operation and its start"),
     Column(
         "stream",
@@ -185,6 +211,10 @@ LOWERED_SCHEMA: pa.Schema = pa.schema(
         pa.field("priority", pa.int8(), nullable=False),
         pa.field("variant", pa.int16(), nullable=False),
     ]
+)
+#: Columns that the core reads behind all others, when some collective has groups or happens several times.
+LOWERED_GROUPS: pa.Schema = pa.schema(
+    [pa.field("group_size", pa.int32(), nullable=False), pa.field("count", pa.int64(), nullable=False)]
 )
 #: Further columns that the core reads behind those, when a program does I/O: all of them or none.
 LOWERED_STORAGE: pa.Schema = pa.schema(

@@ -12,7 +12,16 @@ import pyarrow as pa
 from fabricsim.errors import Problem, unknown_name
 from fabricsim.trace.findings import Findings, value_of
 from fabricsim.trace.order import check_cycles, check_matching, check_sharing
-from fabricsim.trace.schema import COLUMNS, KIND_CODE, KINDS, POINT_TO_POINT, ROOTED, SIZED, normalise
+from fabricsim.trace.schema import (
+    COLLECTIVES,
+    COLUMNS,
+    KIND_CODE,
+    KINDS,
+    POINT_TO_POINT,
+    ROOTED,
+    SIZED,
+    normalise,
+)
 from fabricsim.trace.storage import check_storage
 from fabricsim.trace.view import Ints, View
 
@@ -23,7 +32,7 @@ HIGHEST_PRIORITY = 7
 #: Columns that may not be negative where they are given.
 _NON_NEGATIVE = (
     "id", "bytes", "duration_ps", "mem_bytes", "delay_ps", "stream", "start_ps", "end_ps", "offset",
-    "stride", "priority",
+    "stride", "priority", "group_size",
 )  # fmt: skip
 #: Columns of lists whose entries may not be negative.
 _NON_NEGATIVE_LISTS = ("ranks", "splits")
@@ -69,6 +78,7 @@ def check(view: View, where: str, *, n_ranks: int | None = None) -> list[Problem
     _check_ranks(view, out, n_ranks)
     _check_bytes(view, out)
     _check_compute(view, out)
+    _check_groups(view, out)
     _check_splits(view, out)
     check_storage(view, out)
     _check_times(view, out)
@@ -178,8 +188,6 @@ def _check_compute(view: View, out: Findings) -> None:
     work = flops.given | memory.given
     neither = compute & ~duration.given & ~work
     out.mask("duration_ps", neither, "null", "duration_ps, or flops and mem_bytes, in a compute row")
-    both = compute & duration.given & work
-    out.mask("duration_ps", both, "both duration_ps and flops or mem_bytes", "one of the two")
     for name, column in (("duration_ps", duration), ("flops", flops), ("mem_bytes", memory)):
         if not column.given.any():
             continue
@@ -192,6 +200,27 @@ def _check_compute(view: View, out: Findings) -> None:
     if flops.given.any():
         bad = flops.given & ~(np.isfinite(flops.values) & (flops.values >= 0))
         out.mask("flops", bad, lambda r: str(flops.values[r]), "a finite number, at least 0")
+
+
+def _check_groups(view: View, out: Findings) -> None:
+    size, count = view.flat("group_size"), view.flat("count")
+    collective = view.is_kind(*COLLECTIVES)
+    other = view.known & ~collective & (size.values != 0)
+    out.mask(
+        "group_size", other, lambda r: f"{size.values[r]} in a row of kind {_kind(view, r)}", "null or 0"
+    )
+    n = view.ranks.lengths
+    uneven = collective & (size.values > 0) & (n % np.maximum(size.values, 1) != 0)
+    out.mask(
+        "group_size",
+        uneven,
+        lambda r: f"{size.values[r]} for {n[r]} ranks",
+        "a divisor of the number of ranks",
+    )
+    wrong = count.given & ((count.values < 1) | (count.values >= 2**31))
+    out.mask("count", wrong, value_of(count.values), "1 to 2^31 - 1")
+    once = view.known & ~collective & ~view.is_kind("compute") & count.given & ~wrong & (count.values != 1)
+    out.mask("count", once, lambda r: f"{count.values[r]} in a row of kind {_kind(view, r)}", "null or 1")
 
 
 def row_sums(view: View, rows: Ints) -> tuple[Ints, npt.NDArray[np.float64]]:
@@ -223,6 +252,8 @@ def _check_splits(view: View, out: Findings) -> None:
     wrong_kind = view.known & ~all_to_all & (lengths > 0)
     out.mask("splits", wrong_kind, lambda r: f"splits in a row of kind {_kind(view, r)}", "null or empty")
     has = all_to_all & (lengths > 0) & (n > 0)
+    parts = has & (view.flat("group_size").values > 0)
+    out.mask("splits", parts, "splits in a row with group_size", "one of the two")
     wrong = has & (lengths != n) & (lengths != n * n)
     out.mask(
         "splits", wrong, lambda r: f"{lengths[r]} entries for {n[r]} ranks", "n entries, or n*n row by row"
@@ -275,19 +306,31 @@ def _check_peers(view: View, out: Findings) -> None:
         itself = np.unique(rows[at[there == here]])
         out.add("peer", itself, lambda r: f"a message of rank {ranks.at(r)[0]} to itself", "another rank")
     if rooted.any():
-        not_one = rooted & (lengths != 1)
-        out.mask("peer", not_one, lambda r: f"{lengths[r]} entries", "one entry, the root rank")
-        rows = np.flatnonzero(rooted & (lengths == 1))
-        roots = peer.values[peer.offsets[rows]]
-        at, there = ranks.of(rows)
-        inside = np.zeros(len(rows), bool)
-        inside[at[there == roots[at]]] = True
-        out.add(
-            "peer",
-            rows[~inside],
-            lambda r: f"root {peer.at(r)[0]}, not in ranks {_short(ranks.at(r))}",
-            "a root that takes part",
-        )
+        groups = ranks.lengths // view.group_sizes
+        odd = rooted & (lengths != groups)
+        text = "the root rank of each group, one entry without groups"
+        out.mask("peer", odd, lambda r: f"{lengths[r]} entries for {groups[r]} groups", text)
+        _check_roots(view, np.flatnonzero(rooted & (lengths == groups)), out)
+
+
+def _check_roots(view: View, rows: Ints, out: Findings) -> None:
+    """Name rows of broadcasts and reductions with a root that is not in its group."""
+    ranks, peer = view.ranks, view.peer
+    at, there = ranks.of(rows)
+    place = np.arange(len(at)) - (np.cumsum(ranks.lengths[rows]) - ranks.lengths[rows])[at]
+    group = place // view.group_sizes[rows][at]  # of its row
+    root_at, roots = peer.of(rows)
+    first = np.cumsum(peer.lengths[rows]) - peer.lengths[rows]
+    inside = np.zeros(len(roots), bool)
+    hit = there == roots[first[at] + group]
+    inside[(first[at] + group)[hit]] = True
+    bad = rows[np.unique(root_at[~inside])]
+    out.add(
+        "peer",
+        bad,
+        lambda r: f"root {_short(peer.at(r)).strip('[]')}, not in ranks {_short(ranks.at(r))}",
+        "a root that takes part",
+    )
 
 
 def _check_after(view: View, out: Findings) -> None:

@@ -202,6 +202,18 @@ class View:
         return self.lists("peer")
 
     @cached_property
+    def counts(self) -> Ints:
+        """How many times each row happens."""
+        count = self.flat("count")
+        return np.where(count.given, count.values, 1)
+
+    @cached_property
+    def group_sizes(self) -> Ints:
+        """The ranks of a group of each row: all of its ranks where it has no groups."""
+        size = self.flat("group_size").values.astype(np.int64)
+        return np.where(size > 0, size, np.maximum(self.ranks.lengths, 1))
+
+    @cached_property
     def rows_by_id(self) -> tuple[Ints, Ints | None]:
         """The ids in ascending order, and the row of each (None when rows are in that order)."""
         ids = self.flat("id").values

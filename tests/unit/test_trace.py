@@ -234,7 +234,6 @@ CHECKS: list[tuple[list[dict[str, Any]], str, str]] = [
     ([compute(0, bytes=5)], "row 0:bytes", "5 in a row of kind compute"),
     ([compute(0, duration_ps=None)], "row 0:duration_ps", "null"),
     ([compute(0, duration_ps=-5)], "row 0:duration_ps", "-5"),
-    ([compute(0, flops=1.0)], "row 0:duration_ps", "both"),
     ([compute(0, duration_ps=None, flops=float("nan"))], "row 0:flops", "nan"),
     ([compute(0, duration_ps=None, flops=-1.0)], "row 0:flops", "-1.0"),
     ([all_reduce(0, 1, duration_ps=5)], "row 0:duration_ps", "5 in a row of kind all_reduce"),

@@ -46,7 +46,7 @@ def test_every_kind_of_storage_row_is_read_back(tmp_path: Path) -> None:
     write_trace(trace, tmp_path / "a.arrow")
     again = read_trace(tmp_path / "a.arrow")
     assert again.table.equals(trace.table)
-    assert again.table.schema.metadata[META_VERSION] == SCHEMA_VERSION.encode() == b"1.1"
+    assert again.table.schema.metadata[META_VERSION] == SCHEMA_VERSION.encode() == b"1.2"
 
 
 def test_traces_of_version_1_0_are_read(tmp_path: Path) -> None:
