@@ -395,14 +395,21 @@ def _calls(
             (op, _call_from_record(op, record, et, capture, rank, world))
             for op, record in zip(kernels, et.records, strict=True)
         ]
-    if bare_kernels:
+    if len(bare_kernels) == len(kernels) and kernels:
         op = bare_kernels[0]
         raise fail(
             f"{capture.name}: traceEvents[{op.index}]",
             f"{len(bare_kernels)} communication kernels without sizes, such as {op.name[:60]!r}; "
             "give the PyTorch ETs of the same run with et=",
         )
-    return [(op, _call_from_args(op, capture, rank, world, known, notes)) for op in kernels]
+    if bare_kernels:
+        text = "communication kernels without sizes, such as batches of sends and receives"
+        notes.count(f"{text}, taken as compute of their measured time", len(bare_kernels))
+    bare_ids = {id(op) for op in bare_kernels}
+    return [
+        (op, None if id(op) in bare_ids else _call_from_args(op, capture, rank, world, known, notes))
+        for op in kernels
+    ]
 
 
 def _call_from_record(
@@ -446,7 +453,7 @@ def _call_from_args(
         raise fail(where, f"rank {rank} is not in its process group {shown(group)}")
     out_bytes = None if received is None else received * width
     size = _collectives.sized(kind, sent * width, out_bytes, len(group))
-    root = args.get("Root rank", args.get("Src Rank") if kind in ("broadcast", "scatter") else None)
+    root = _root(args, kind, group, where)
     splits: list[tuple[int, ...] | None] = [None, None]
     if kind == "all_to_all":
         for at, (key, count) in enumerate((("In split size", sent), ("Out split size", received or sent))):
@@ -465,11 +472,18 @@ def _call_from_args(
         group=group,
         where=where,
         group_name=name,
-        root=None if root is None else whole(root, where, "root", 0, world - 1),
+        root=root,
         sends=splits[0],
         receives=splits[1],
         key=op,
     )
+
+
+def _root(args: dict[str, Any], kind: str, group: tuple[int, ...], where: str) -> int | None:
+    """The root of a broadcast and the like: their "Rank" is its place in the group, not the rank's own."""
+    if kind not in ("broadcast", "reduce", "gather", "scatter") or args.get("Rank") is None:
+        return None
+    return group[whole(args["Rank"], where, "Rank", 0, len(group) - 1)]
 
 
 def _split_list(value: Any, where: str, key: str) -> list[int] | None:
@@ -481,6 +495,16 @@ def _split_list(value: Any, where: str, key: str) -> list[int] | None:
     return [whole(item, where, key, 0, LIMIT // 16) for item in items]
 
 
+def _regular(args: dict[str, Any], where: str, size: int | None) -> tuple[int, ...] | None:
+    """A group whose ranks are evenly spaced, which PyTorch says by start and stride; None: not said."""
+    start, stride = args.get("Global rank start"), args.get("Global rank stride")
+    if start is None or stride is None or size is None:
+        return None
+    first = whole(start, where, "Global rank start", 0, MAX_RANKS)
+    each = whole(stride, where, "Global rank stride", 1, MAX_RANKS)
+    return tuple(range(first, first + each * size, each))
+
+
 def _group(
     args: dict[str, Any], capture: Capture, where: str, world: int, known: Mapping[str, tuple[int, ...]]
 ) -> tuple[int, ...]:
@@ -490,6 +514,8 @@ def _group(
     group = known.get(name) or _rank_list(args.get("Process Group Ranks"))
     if group is None and name in capture.groups:
         group = capture.groups[name][0]
+    if group is None:
+        group = _regular(args, where, size)
     if group is None and size in (None, world):
         group = everyone(world)
     if group is None:

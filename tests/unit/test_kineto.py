@@ -225,3 +225,38 @@ def test_bad_options_are_told(tmp_path: Path) -> None:
     for options in ({"gap_us": -1}, {"gap_us": "x"}, {"gap_us": float("nan")}, {"world_size": -3}):
         with pytest.raises(ConfigError):
             convert(path, **options)
+
+
+def test_arguments_of_current_pytorch(tmp_path: Path) -> None:
+    """Roots, evenly spaced groups whose list is cut short, and what else the profiler writes by now."""
+    more = {
+        "Process Group Name": "3",
+        "Process Group Description": "mesh_dp",
+        "Process Group Ranks": "[1, 3, ...]",
+        "Global rank start": 1,
+        "Global rank stride": 2,
+        "Group size": 4,
+        "In split size": "[]",
+        "Out split size": "[]",
+        "Seq": 17,
+        "Comms Id": "9122",
+        "dtype": "BFloat16",
+    }
+    p = make.Profile(3, 8)
+    broadcast = make.NCCL | more | {"Collective name": "broadcast", "Rank": 2}
+    p.collective(10, 15, 5, name="Broadcast", **broadcast)
+    gather = {"Collective name": "_allgather_base", "Rank": 1, "Out msg nelems": 1024}
+    p.collective(40, 45, 5, name="AllGather", **(make.NCCL | more | gather))
+    # A batch of sends and receives is one kernel, and says nothing.
+    p.collective(70, 75, 5, name="SendRecv")
+    report = convert(p.write(tmp_path))
+    made = [r for r in rows(report) if r["kind"] not in ("compute",)]
+    assert [(r["kind"], r["bytes"], r["ranks"], r["peer"]) for r in made] == [
+        ("broadcast", 512, [1, 3, 5, 7], [5]),
+        ("all_gather", 2048, [1, 3, 5, 7], None),
+    ]
+    assert report.warnings == [
+        "1 of 8 ranks are in the capture; the others only answer",
+        "communication kernels without sizes, such as batches of sends and receives,"
+        " taken as compute of their measured time: 1",
+    ]
