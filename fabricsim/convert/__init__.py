@@ -128,6 +128,12 @@ FORMATS: dict[str, Importer] = {
         ),
         Importer("chakra", "MLCommons Chakra ET, one a rank", (".et",), "fabricsim.convert.chakra"),
         Importer(
+            "simai",
+            "workload text of SimAI and ASTRA-sim 1.0",
+            (".txt", ".txt.gz"),
+            "fabricsim.convert.simai",
+        ),
+        Importer(
             "goal",
             "GOAL schedules of LogGOPSim and ATLAHS, text or binary",
             (".goal", ".goal.gz", ".bin"),

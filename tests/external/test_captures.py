@@ -180,3 +180,37 @@ def test_a_goal_schedule_that_does_not_tell_its_order(external_data: Path) -> No
     assert len(caught.value.problems) == 64
     report = FORMATS["goal"].convert(path, matching="file")
     assert report.trace.kinds == {"send": 8064, "recv": 8064}
+
+
+def test_simai_gpt_13b_on_128_ranks(external_data: Path) -> None:
+    path = found(external_data / "simai" / "G13B-M1-C01_GPT13B_megatron_tp8_pp1_mbs1_A100.txt")
+    assert detect(path) is FORMATS["simai"]
+    with pytest.raises(InputError, match="1:all_gpus: found none"):
+        convert(path)
+    report = convert(path, ranks=128)
+    assert report.warnings == []
+    assert {k: report.counts[k] for k in ("layers", "ranks", "tp", "dp")} == dict(
+        layers=92, ranks=128, tp=8, dp=16
+    )
+    calls = [r for r in rows(report) if r["kind"] != "compute"]
+    assert len(calls) == 174 and len(rows(report)) == 623
+    scatter = next(r for r in calls if r["kind"] == "reduce_scatter")
+    assert (scatter["bytes"], scatter["group_size"], scatter["ranks"][:3]) == (6_497_239_040, 16, [0, 8, 16])
+    reduces = [r for r in calls if r["kind"] == "all_reduce" and r["bytes"] == 20_971_520]
+    # An embedding, and 40 layers of attention and MLP, each forwards and backwards.
+    assert len(reduces) == 2 * 81 and {r["group_size"] for r in reduces} == {8}
+    busy = sum(r["duration_ps"] for r in rows(report) if r["kind"] == "compute")
+    assert 208 * 10**9 < busy < 209 * 10**9  # picoseconds
+
+
+def test_other_simai_workloads(external_data: Path) -> None:
+    folder = found(external_data / "simai")
+    zero = folder / "L7B-D1-C02_Llama7B_deepspeed_zero3_A100.txt"
+    assert any("of one rank left out" in w and w.endswith(": 12") for w in convert(zero, ranks=16).warnings)
+    gathered = convert(zero, ranks=16, forward_groups="dp")
+    assert gathered.warnings == [] and gathered.trace.kinds["all_gather"] == 12
+    micro = convert(folder / "all_reduce.txt", ranks=8)
+    sizes = [r["bytes"] for r in rows(micro) if r["kind"] == "all_reduce"]
+    assert sizes == [4096 << n for n in range(19)]
+    header = convert(folder / "microAllReduce.txt")
+    assert header.trace.n_ranks == 8 and header.trace.kinds["all_reduce"] == 2

@@ -63,6 +63,21 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert table["gemm", 0]["id"] in table["ag", 0]["after"]
 
 
+def test_groups_and_counts_are_written_out(tmp_path: Path) -> None:
+    rows = Rows(generator="test")
+    rows.add("all_reduce", FOUR, group_size=2, count=3, bytes=64, stream=0, delay_ps=US)
+    rows.add("broadcast", FOUR, group_size=2, peer=(1, 2), bytes=64, stream=0)
+    rows.add("compute", FOUR, count=2, duration_ps=3 * US, stream=0)
+    out, back = exported(tmp_path, rows)
+    # Of each rank: its groups, three times delay and all_reduce, the broadcast, two computations.
+    assert out.counts["nodes"] == 4 * (1 + 6 + 1 + 2) and out.counts["groups"] == 2
+    made = [(r["kind"], r["ranks"]) for r in back.trace.table.to_pylist() if r["kind"] == "all_reduce"]
+    assert sorted(made, key=lambda m: m[1]) == [("all_reduce", [0, 1])] * 3 + [("all_reduce", [2, 3])] * 3
+    roots = [(r["ranks"], r["peer"]) for r in back.trace.table.to_pylist() if r["kind"] == "broadcast"]
+    assert sorted(roots) == [([0, 1], [1]), ([2, 3], [2])]
+    assert back.trace.kinds["compute"] == 4 * (3 + 2)
+
+
 def test_what_an_execution_trace_cannot_say(tmp_path: Path) -> None:
     rows = Rows(generator="test")
     for n in range(4):
