@@ -89,10 +89,16 @@ class Trace:
 
     @cached_property
     def total_bytes(self) -> int:
-        """The sum of the column ``bytes`` over rows, in bytes."""
-        values = self.view.flat("bytes").values
-        # Two sums of halves, because one may pass 2^63-1.
-        return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+        """The sum of the column ``bytes`` over rows, each group and each time counted, in bytes."""
+        view = self.view
+        values, times = view.flat("bytes").values, view.counts
+        if "group_size" in self.table.column_names:
+            times = times * (view.ranks.lengths // view.group_sizes)
+        # Two sums of halves, because one may pass 2^63-1; more of those that count several times.
+        many = np.flatnonzero(times != 1)
+        total = (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+        more = zip(values[many].tolist(), times[many].tolist(), strict=True)
+        return total + sum(size * (count - 1) for size, count in more)
 
     def __len__(self) -> int:
         return self.n_rows

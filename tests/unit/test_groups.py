@@ -50,6 +50,7 @@ def mixed(grouped: bool) -> Trace:
 def test_groups_are_rows_of_their_own() -> None:
     whole, parts = (fabricsim.replay(mixed(grouped), cluster()) for grouped in (True, False))
     assert times(whole) == times(parts)
+    assert mixed(True).total_bytes == mixed(False).total_bytes
     assert whole.summary["packets"] == parts.summary["packets"]
     told = {(c["kind"], c["ranks"], c["count"], c["time_ps"]) for c in whole.summary["collectives"]}
     assert told == {(c["kind"], c["ranks"], c["count"], c["time_ps"]) for c in parts.summary["collectives"]}
