@@ -6,7 +6,7 @@ A generated part lies between ``<!-- generated: WHAT -->`` and ``<!-- end -->``.
     trace                 columns of the trace
     results TABLE         columns of a table of a result
     presets               the clusters that come along
-    run COMMAND           the command and what it prints
+    run COMMAND           the command (of fabricsim or python) and what it prints
     output                what the Python block before it prints
 
 ``python docs/make_params.py`` rewrites the files, ``--check`` only names those that are not current.
@@ -14,10 +14,12 @@ A generated part lies between ``<!-- generated: WHAT -->`` and ``<!-- end -->``.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -98,19 +100,24 @@ def _presets() -> str:
 
 
 def _run(*command: str) -> str:
-    output = _printed("-m", "fabricsim", *command[1:])
+    output = _printed(*(["-m", "fabricsim"] if command[0] == "fabricsim" else []), *command[1:])
     return f"```console\n$ {shlex.join(command)}\n{output}\n```"
 
 
 def _output(program: str) -> str:
-    return f"```text\n{_printed('-c', program)}\n```"
+    # What a program writes is not for the repository.
+    with tempfile.TemporaryDirectory() as folder:
+        return f"```text\n{_printed('-c', program, cwd=folder)}\n```"
 
 
-def _printed(*arguments: str) -> str:
+def _printed(*arguments: str, cwd: str | Path = ROOT) -> str:
     """Return what Python prints to standard output; paths start at the folder of the package."""
     import fabricsim
 
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=True
+    )
     return done.stdout.replace(f"{Path(fabricsim.__file__).parent.parent}/", "").rstrip()
 
 

@@ -48,8 +48,9 @@ def test_tables_are_current(page, make_params):
     assert make_params.current(text, commands=False) == text, "run python docs/make_params.py"
 
 
-def test_outputs_in_the_readme_are_current(make_params):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+def test_outputs_that_a_newcomer_reads_are_current(page, make_params):
+    text = (ROOT / page).read_text(encoding="utf-8")
     assert make_params.current(text) == text, "run python docs/make_params.py"
 
 
@@ -63,9 +64,20 @@ def test_snippets_run(page, number, block, tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_examples_run(script, capsys):
+def test_examples_print_what_their_page_shows(script, capsys):
     runpy.run_path(str(script))
-    assert capsys.readouterr().out
+    output = capsys.readouterr().out.rstrip()
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert f"$ python examples/{script.name}\n{output}\n```" in page, "run python docs/make_params.py"
+
+
+def test_five_short_examples_answer_a_question():
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8").partition("## More")[0]
+    scripts = [ROOT / name for name in re.findall(r"^\$ python (examples/\w+\.py)$", page, re.MULTILINE)]
+    texts = [script.read_text(encoding="utf-8") for script in scripts]
+    assert len(texts) >= 4
+    assert [s.name for s, text in zip(scripts, texts, strict=True) if len(text.splitlines()) >= 40] == []
+    assert all("?" in text.splitlines()[0] for text in texts)
 
 
 def test_classes_keep_storage_from_stopping_gradients(capsys):
@@ -91,6 +103,9 @@ def commands():
             for line in block.splitlines():
                 if line.startswith("$ fabricsim "):
                     yield pytest.param(line[2:], id=f"{name_of(page)}-{line[2:]}")
+    questions = ROOT / "docs" / "questions.md"
+    for command in re.findall(r"`(fabricsim [^`]+)`", questions.read_text(encoding="utf-8")):
+        yield pytest.param(command, id=f"{name_of(questions)}-{command}")
 
 
 @pytest.mark.parametrize("command", [*commands()])
