@@ -38,25 +38,16 @@ from fabricsim.errors import FabricsimError
 
 __all__ = ["build_parser", "main"]
 
-#: Every command, in the order of the help. A command has NAME, SUMMARY, add_arguments(parser) and run(args).
-COMMANDS = (
-    demo,
-    replay,
-    flows,
-    bench,
-    ior,
-    mdtest,
-    goodput,
-    gen,
-    convert,
-    inspect,
-    compare,
-    validate,
-    platforms,
-    accelerators,
-    repair,
-    doctor,
-)
+#: Commands by what one wants, as the help lists them; each has NAME, SUMMARY, add_arguments() and run().
+GROUPS = {
+    "begin": (demo, doctor),
+    "choose hardware": (platforms, accelerators),
+    "get a trace": (gen, convert),
+    "run": (replay, flows, bench, ior, mdtest, goodput),
+    "look at results": (inspect, compare),
+    "check": (validate, repair),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
 INTERNAL, INTERRUPTED = 4, 130
 
@@ -76,23 +67,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fabricsim",
         description="Emulate AI clusters: replay collectives and storage I/O on a packet-level network.",
-        epilog="Start with: fabricsim demo",
+        epilog="Start with: fabricsim demo. What a command takes: fabricsim COMMAND --help",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fabricsim {fabricsim.__version__}")
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_CommandParser
     )
-    for command in COMMANDS:
-        child = commands.add_parser(
-            command.NAME,
-            help=command.SUMMARY,
-            description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
-            formatter_class=HelpFormatter,
-        )
-        command.add_arguments(child)
-        child.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-        child.set_defaults(run=command.run)
+    # argparse lists all commands in one: that list is left out, and its lines go into groups of our own.
+    parser._action_groups.pop()
+    for title, group in GROUPS.items():
+        listed = parser.add_argument_group(title)
+        for command in group:
+            child = commands.add_parser(
+                command.NAME,
+                help=command.SUMMARY,
+                description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
+                formatter_class=HelpFormatter,
+            )
+            listed._group_actions.append(commands._choices_actions.pop())
+            command.add_arguments(child)
+            child.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+            child.set_defaults(run=command.run)
     return parser
 
 
