@@ -12,7 +12,7 @@ HEADERS = sorted(glob("csrc/*/*.h"))
 core = Extension(
     "fabricsim._core.engine",
     sources=["fabricsim/_core/engine.pyx", *SOURCES],
-    depends=[*HEADERS, "fabricsim/_core/core.pxd", "fabricsim/_core/inputs.pxi"],
+    depends=[*HEADERS, "fabricsim/_core/core.pxd", "fabricsim/_core/inputs.pxi", "fabricsim/_core/flow.pxi"],
     include_dirs=["csrc", "csrc/include"],
     define_macros=[("_POSIX_C_SOURCE", "200809L"), ("CYTHON_TRACE", "0")],
     # Fewest instructions a packet-hop of the flags tried (benches/README.md): the hot loops are short.

@@ -423,4 +423,45 @@ int fab_run_wait_any(fab_run_t *self, const int64_t *tokens, int32_t count, int6
 /* Where the run stands: everything before has happened, and what begins now begins here. */
 int64_t fab_run_frontier_ps(const fab_run_t *self);
 
+/* ---- flow: the same program without packets ---------------------------------------------------- */
+
+/* A second executor of a program: collectives and sends are fluid activities that share links max-min fair. */
+typedef struct fab_flow fab_flow_t;
+
+/* The activities of a program: each group of a collective, and each send of a rank, in row order. Returns how many there
+ * are, and writes row and group (of a send: its position in the row) if they fit in `limit`. */
+int64_t fab_program_activities(const fab_program_t *self, int64_t *op_out, int32_t *group_out, int64_t limit);
+
+typedef struct {
+    uint64_t seed;
+    /* [activity count] what each takes if it has the fabric for itself: a time before and the time at work; -1, or NULL:
+     * as the dry run of its algorithm says. Read by fab_flow_new alone. */
+    const int64_t *latency_ps, *work_ps;
+} fab_flow_options_t;
+
+int fab_flow_new(const fab_model_t *model, const fab_program_t *program, const fab_flow_options_t *options,
+                 fab_problems_t *problems, fab_flow_t **flow_out);
+void fab_flow_free(fab_flow_t *self);
+
+/* As those of a run. Counters that have no meaning without packets are 0; windows counts how often rates were found anew,
+ * visits how many activities have ended. Of links the bytes are told, of data and answers, and how
+ * long they were busy. */
+int fab_flow_step(fab_flow_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out);
+void fab_flow_counters(const fab_flow_t *self, fab_counters_t *counters_out);
+void fab_flow_progress(const fab_flow_t *self, int64_t *now_ps_out, int64_t *done_out);
+uint64_t fab_flow_digest(const fab_flow_t *self);
+void fab_flow_ops(const fab_flow_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out,
+                  int64_t *end_ps_out);
+void fab_flow_sends(const fab_flow_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out, int64_t *bytes_out,
+                    int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out);
+void fab_flow_links(const fab_flow_t *self, fab_link_stats_t *stats_out);
+int64_t fab_flow_blocked(const fab_flow_t *self, fab_blocked_t *blocked_out, int64_t limit);
+
+/* What the activities take by themselves, as in use. */
+int fab_flow_costs(fab_flow_t *self, fab_problems_t *problems, int64_t *latency_ps_out, int64_t *work_ps_out);
+
+/* Data that an activity puts on links, without answers: on the wire, and in packets. Both arrays are of all links. */
+int fab_flow_loads(fab_flow_t *self, int64_t activity, fab_problems_t *problems, int64_t *bytes_out,
+                   int64_t *packets_out);
+
 #endif

@@ -257,6 +257,22 @@ void fab_model_info(const fab_model_t *self, fab_model_info_t *info_out)
     }
 }
 
+/* Only if no output is faster than the input: else it could run out of bits in the middle. Of an input that is ever
+ * slower its lowest rate counts. */
+bool fab_model_cuts_through(const fab_model_t *self, const int64_t *least_mbps, uint32_t link)
+{
+    const fab_net_t *net = &self->net;
+    const fab_switch_config_t *config = &self->networks[net->link_network[link]].switch_config;
+    const fab_node_t *node = &net->nodes[net->rx_slot[link]];
+    const int64_t rate_mbps = least_mbps ? least_mbps[link] : net->rate_mbps[link];
+    if (!node->is_switch || config->always_cut_through)
+        return node->is_switch;
+    for (uint32_t p = 0; config->cut_through && p < node->port_count; p++)
+        if (net->rate_mbps[net->out_link[node->first_link + p]] > rate_mbps)
+            return false;
+    return config->cut_through;
+}
+
 int32_t fab_model_path(const fab_model_t *self, int32_t src, int32_t dst, int32_t entropy, int32_t *links_out,
                        int32_t limit)
 {

@@ -29,6 +29,10 @@ struct fab_model {
     int32_t coll_setting_count;
 };
 
+/* Whether the switch at the end of a link sends a packet on while it still arrives. least_mbps: of links whose rate
+ * changes, the lowest they ever have; NULL: none does. */
+bool fab_model_cuts_through(const fab_model_t *self, const int64_t *least_mbps, uint32_t link);
+
 /* stores.c: a file system of the model, compiled; freed whatever it returns. */
 int fab_store_compile(const fab_store_spec_t *spec, int32_t store, const fab_setting_t *settings, int32_t count,
                       const fab_net_t *net, uint32_t data_class_count, fab_problems_t *problems,

@@ -114,13 +114,14 @@ static void add_group(reach_t *self, const fab_members_t *group)
     const fab_program_t *program = run->program;
     const fab_coll_ops_t *algorithm = program->variants[program->ops[group->op].variant].ops;
     const uint32_t ranks = program->sets[group->set].count;
+    const fab_times_t times = fab_exec_times(run->exec);
     bool open = false;
     self->group = group;
     for (uint32_t p = 0; p < ranks; p++)
-        open |= fab_exec_end_ps(run->exec, group->first_instance + p) < 0;
+        open |= times.end_ps[group->first_instance + p] < 0;
     for (uint32_t p = 0; open && p < fab_program_positions(program, group); p++) {
         const uint32_t instance = fab_program_instance_at(program, group, p);
-        if (p < ranks && fab_exec_end_ps(run->exec, instance) >= 0)
+        if (p < ranks && times.end_ps[instance] >= 0)
             continue;
         self->src = fab_program_host_at(program, group, p);
         const fab_coll_t coll = fab_program_coll(program, instance);
@@ -133,10 +134,11 @@ static void add_to_come(reach_t *self)
 {
     fab_run_t *run = self->run;
     const fab_program_t *program = run->program;
+    const fab_times_t times = fab_exec_times(run->exec);
     for (uint32_t o = 0; o < program->op_count && self->pair_count < PAIRS_MOST; o++) {
         const fab_op_t *op = &program->ops[o];
         for (uint32_t p = 0; op->kind == FAB_OP_SEND && p < program->sets[op->set].count; p++)
-            if (fab_exec_end_ps(run->exec, op->first_instance + p) < 0)
+            if (times.end_ps[op->first_instance + p] < 0)
                 add_pair(self, program->rank_host[fab_program_rank(program, op->first_instance + p)],
                          program->rank_host[program->peers[op->peer_first + p]]);
         for (uint32_t g = 0; g < fab_program_group_count(program, op); g++)

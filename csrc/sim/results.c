@@ -63,11 +63,7 @@ void fab_run_progress(const fab_run_t *self, int64_t *now_ps_out, int64_t *done_
 uint64_t fab_run_digest(const fab_run_t *self)
 {
     const fab_net_t *net = &self->model->net;
-    uint64_t digest = 0;
-    for (uint32_t i = 0; i < self->program->instance_count; i++) {
-        digest = fab_digest_add(digest, (uint64_t)fab_exec_start_ps(self->exec, i));
-        digest = fab_digest_add(digest, (uint64_t)fab_exec_end_ps(self->exec, i));
-    }
+    uint64_t digest = fab_times_digest(fab_exec_times(self->exec), 0);
     for (uint32_t name = 0; name < net->link_count; name++) {
         const uint32_t l = net->link_of[name];
         const fab_port_t *port = &self->fabric.ports[l];
@@ -86,32 +82,19 @@ uint64_t fab_run_digest(const fab_run_t *self)
 
 void fab_run_ops(const fab_run_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out, int64_t *end_ps_out)
 {
-    for (uint32_t i = 0; i < self->program->instance_count; i++) {
-        op_out[i] = self->program->instance_op[i];
-        rank_out[i] = (int32_t)fab_program_rank(self->program, i);
-        start_ps_out[i] = fab_exec_start_ps(self->exec, i);
-        end_ps_out[i] = fab_exec_end_ps(self->exec, i);
-    }
+    fab_times_ops(fab_exec_times(self->exec), op_out, rank_out, start_ps_out, end_ps_out);
 }
 
 void fab_run_sends(const fab_run_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out, int64_t *bytes_out,
                    int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out)
 {
-    const fab_program_t *program = self->program;
-    int64_t n = 0;
-    for (uint32_t i = 0; i < program->instance_count; i++) {
-        const fab_op_t *op = &program->ops[program->instance_op[i]];
-        if (op->kind != FAB_OP_SEND)
-            continue;
-        op_out[n] = program->instance_op[i];
-        src_out[n] = (int32_t)fab_program_rank(program, i);
-        dst_out[n] = program->peers[op->peer_first + i - op->first_instance];
-        bytes_out[n] = op->bytes;
-        start_ps_out[n] = fab_exec_start_ps(self->exec, i);
-        end_ps_out[n] = fab_exec_end_ps(self->exec, i);
-        delivered_ps_out[n] = fab_exec_delivered_ps(self->exec, program->match[i]);
-        n++;
-    }
+    fab_times_sends(fab_exec_times(self->exec), op_out, src_out, dst_out, bytes_out, start_ps_out, end_ps_out,
+                    delivered_ps_out);
+}
+
+int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64_t limit)
+{
+    return fab_times_blocked(fab_exec_times(self->exec), blocked_out, limit);
 }
 
 void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
@@ -144,32 +127,6 @@ void fab_run_links(fab_run_t *self, fab_link_stats_t *stats_out)
             .down_ps = fault.down_ps + (down ? fab_max_i64(until_ps - fault.down_since_ps, 0) : 0),
         };
     }
-}
-
-int64_t fab_run_blocked(const fab_run_t *self, fab_blocked_t *blocked_out, int64_t limit)
-{
-    const fab_program_t *program = self->program;
-    int64_t n = 0;
-    /* running ones first: they are what the others wait for */
-    for (int pass = 1; pass >= 0; pass--) {
-        for (uint32_t i = 0; i < program->instance_count; i++) {
-            const bool running = fab_exec_start_ps(self->exec, i) >= 0;
-            if (fab_exec_end_ps(self->exec, i) >= 0 || running != pass)
-                continue;
-            if (n < limit) {
-                const fab_op_t *op = &program->ops[program->instance_op[i]];
-                const bool paired = running && (op->kind == FAB_OP_SEND || op->kind == FAB_OP_RECV);
-                blocked_out[n] = (fab_blocked_t){
-                    .op = program->instance_op[i],
-                    .rank = (int32_t)fab_program_rank(program, i),
-                    .waits_for = paired ? program->peers[op->peer_first + i - op->first_instance] : -1,
-                    .state = running,
-                };
-            }
-            n++;
-        }
-    }
-    return n;
 }
 
 static int compare_arrivals(const void *a, const void *b)

@@ -20,18 +20,6 @@ enum { FIRST_RING = 8, SPINS_BEFORE_YIELD = 2000 };
 
 /* ---- making a run ------------------------------------------------------------------------------- */
 
-/* A switch sends a packet on while it still arrives only if no output is faster than the input: else it could run
- * out of bits in the middle. Of an input that is ever slower its lowest rate counts. */
-static bool may_cut_through(const fab_net_t *net, const int64_t *least_mbps, uint32_t l)
-{
-    const fab_node_t *node = &net->nodes[net->rx_slot[l]];
-    const int64_t rate_mbps = least_mbps ? least_mbps[l] : net->rate_mbps[l];
-    for (uint32_t p = 0; node->is_switch && p < node->port_count; p++)
-        if (net->rate_mbps[net->out_link[node->first_link + p]] > rate_mbps)
-            return false;
-    return node->is_switch;
-}
-
 static uint32_t switches_between(const void *context, uint32_t network, uint32_t src, uint32_t dst, uint32_t entropy)
 {
     const fab_model_t *model = context;
@@ -76,10 +64,7 @@ static int init_links(fab_run_t *self)
         const bool credit = config->link.credit;
         const bool ordered =
             (config->link.pause || config->control_priority || self->faults) && !config->scheduled && !credit;
-        const bool cut =
-            config->always_cut_through
-                ? net->nodes[net->rx_slot[l]].is_switch
-                : config->cut_through && may_cut_through(net, self->faults ? self->faults->least_mbps : NULL, l);
+        const bool cut = fab_model_cuts_through(model, self->faults ? self->faults->least_mbps : NULL, l);
         if (credit &&
             !fab_credit_init(&self->fabric.credits[l], &config->link, net, l, config->wire_max_bytes, &worker->pool))
             return FAB_E_MEMORY;
@@ -504,27 +489,14 @@ static int tell_deadlock(const fab_run_t *self, int64_t done, fab_problems_t *pr
     int64_t end_ps = 0;
     for (uint32_t t = 0; t < self->thread_count; t++)
         end_ps = fab_max_i64(end_ps, self->workers[t].end_ps);
-    fab_problems_add(
-        problems, "nothing can happen any more after %" PRId64 " ps, and %" PRId64 " of %u operations have not ended",
-        end_ps, self->program->instance_count - done, self->program->instance_count);
+    const fab_times_t times = fab_exec_times(self->exec);
+    fab_times_tell_deadlock(times, end_ps, done, problems);
     if (paused)
         fab_problems_add(
             problems, "%" PRId64 " links are paused with packets in line: the pauses wait for each other in a circle",
             paused);
     tell_credits(self, problems);
-    fab_blocked_t blocked[16];
-    const int64_t n = fab_run_blocked(self, blocked, 16);
-    for (int64_t i = 0; i < n && i < 16; i++) {
-        const fab_blocked_t *b = &blocked[i];
-        const int64_t id = self->program->ops[b->op].id;
-        if (b->waits_for >= 0)
-            fab_problems_add(problems, "operation %" PRId64 " on rank %d waits for rank %d", id, b->rank, b->waits_for);
-        else
-            fab_problems_add(problems, "operation %" PRId64 " on rank %d %s", id, b->rank,
-                             !b->state                                       ? "waits for operations before it"
-                             : self->program->ops[b->op].kind >= FAB_OP_OPEN ? "waits for storage"
-                                                                             : "waits for messages of its collective");
-    }
+    fab_times_tell_blocked(times, problems);
     return FAB_E_DEADLOCK;
 }
 

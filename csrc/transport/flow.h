@@ -12,4 +12,7 @@ FAB_INLINE uint64_t fab_flow_draw(uint64_t seed, uint32_t src, uint32_t dst, int
                           which | channel << 8);
 }
 
+/* The draws of each queue pair of a connection: what its data and its answers go by. */
+enum { FAB_FLOW_DATA = 0, FAB_FLOW_ANSWERS = 1, FAB_FLOW_DRAWS = 2 };
+
 #endif

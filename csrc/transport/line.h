@@ -5,6 +5,16 @@
 
 #include "transport/feedback.h"
 
+/* Headers of a packet with so much payload; of a train, those of all its packets. */
+FAB_INLINE int64_t fab_line_header_bytes(const int64_t *v, int64_t payload)
+{
+    const int64_t header = v[RELIABLE_HEADER_BYTES], trains = v[RELIABLE_TRAIN_COUNT];
+    if (FAB_LIKELY(trains == 1))
+        return header;
+    const int64_t packet = v[RELIABLE_MTU_BYTES] / trains;
+    return header / trains * (payload > packet ? (payload + packet - 1) / packet : 1);
+}
+
 /* What the next packet of a connection that may send weighs; finds its message. */
 FAB_INLINE int64_t fab_line_next_bytes(const fab_transport_t *self, fab_tx_t *tx)
 {
@@ -18,11 +28,7 @@ FAB_INLINE int64_t fab_line_next_bytes(const fab_transport_t *self, fab_tx_t *tx
     if (!last && index)
         return self->full_bytes;
     const int64_t mtu = v[RELIABLE_MTU_BYTES], payload = last ? tx->current.bytes - (int64_t)index * mtu : mtu;
-    int64_t header = v[RELIABLE_HEADER_BYTES];
-    if (v[RELIABLE_TRAIN_COUNT] > 1) { /* of so many packets as it has */
-        const int64_t trains = v[RELIABLE_TRAIN_COUNT], packet = mtu / trains;
-        header = header / trains * (payload > packet ? (payload + packet - 1) / packet : 1);
-    }
+    const int64_t header = fab_line_header_bytes(v, payload);
     const int64_t wire = ((payload + 3) & ~INT64_C(3)) + header + (index ? 0 : v[RELIABLE_FIRST_HEADER_BYTES]);
     return fab_max_i64(wire, v[RELIABLE_MIN_WIRE_BYTES]);
 }

@@ -23,6 +23,25 @@ void fab_reliable_configure(const int64_t *v, fab_transport_config_t *config_out
     config_out->wire_max_bytes =
         fab_max_i64(config_out->wire_max_bytes, fab_max_i64(v[RELIABLE_ACK_BYTES], v[RELIABLE_CNP_BYTES]));
     config_out->control_priority = v[RELIABLE_CONTROL_PRIORITY];
+    config_out->window_bytes = v[RELIABLE_WINDOW_BYTES];
+}
+
+fab_wire_need_t fab_reliable_need(const fab_transport_config_t *config, int64_t bytes)
+{
+    const int64_t *v = config->values;
+    const int64_t mtu = v[RELIABLE_MTU_BYTES], least = v[RELIABLE_MIN_WIRE_BYTES], every = v[RELIABLE_ACK_EVERY_COUNT];
+    const int64_t packets = bytes ? (bytes + mtu - 1) / mtu : 1, payload = bytes - (packets - 1) * mtu;
+    const int64_t full = fab_max_i64(((mtu + 3) & ~INT64_C(3)) + v[RELIABLE_HEADER_BYTES], least);
+    const int64_t last = ((payload + 3) & ~INT64_C(3)) + fab_line_header_bytes(v, payload);
+    const int64_t first = packets > 1 ? full : last;
+    return (fab_wire_need_t){
+        .packets = packets,
+        .wire_bytes = (packets > 1 ? (packets - 2) * full + fab_max_i64(last, least) : 0) +
+                      fab_max_i64(first + v[RELIABLE_FIRST_HEADER_BYTES], least),
+        .packet_bytes = fab_max_i64(packets > 1 ? full : last + v[RELIABLE_FIRST_HEADER_BYTES], least),
+        .ack_bytes = (packets + every - 1) / every * v[RELIABLE_ACK_BYTES],
+        .answer_bytes = v[RELIABLE_ACK_BYTES],
+    };
 }
 
 /* ---- what leaves the host ----------------------------------------------------------------------- */

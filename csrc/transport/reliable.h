@@ -130,6 +130,7 @@ enum {
         FAB_PARAM_END
 
 void fab_reliable_configure(const int64_t *values, fab_transport_config_t *config_out);
+fab_wire_need_t fab_reliable_need(const fab_transport_config_t *config, int64_t bytes);
 fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
                                   const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
                                   const fab_connections_t *connections);
@@ -148,10 +149,10 @@ int64_t fab_reliable_memory_bytes(const fab_transport_t *self);
 uint64_t fab_reliable_digest(const fab_transport_t *self, uint64_t digest);
 
 #define FAB_RELIABLE_OPS                                                                                               \
-    .takes_credits = true, .carries_telemetry = true, .configure = fab_reliable_configure, .new = fab_reliable_new,    \
-    .free = fab_reliable_free, .set_user = fab_reliable_set_user, .next_ps = fab_reliable_next_ps,                     \
-    .turn = fab_reliable_turn, .visit = fab_reliable_visit, .post = fab_reliable_post,                                 \
-    .set_timer = fab_reliable_set_timer, .change = fab_reliable_change, .is_pending = fab_reliable_is_pending,         \
-    .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
+    .takes_credits = true, .carries_telemetry = true, .configure = fab_reliable_configure, .need = fab_reliable_need,  \
+    .new = fab_reliable_new, .free = fab_reliable_free, .set_user = fab_reliable_set_user,                             \
+    .next_ps = fab_reliable_next_ps, .turn = fab_reliable_turn, .visit = fab_reliable_visit,                           \
+    .post = fab_reliable_post, .set_timer = fab_reliable_set_timer, .change = fab_reliable_change,                     \
+    .is_pending = fab_reliable_is_pending, .memory_bytes = fab_reliable_memory_bytes, .digest = fab_reliable_digest
 
 #endif

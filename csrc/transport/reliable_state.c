@@ -8,8 +8,6 @@
 
 enum { FIRST_CONTROLS = 8 };
 
-enum { DRAW_DATA = 0, DRAW_ANSWERS = 1, DRAWS = 2 }; /* for each queue pair of a connection */
-
 fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
                                   const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
                                   const fab_connections_t *connections)
@@ -83,7 +81,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             tx->receiver_qpn = (uint16_t)(connections->tx_qpn[c] * qps + qp);
             const int32_t lane = connections->tx_lane[c];
             const uint32_t channel = connections->tx_channel[c];
-            tx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAWS * qp + DRAW_DATA);
+            tx->entropy =
+                (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, FAB_FLOW_DRAWS * qp + FAB_FLOW_DATA);
             tx->data_class = (uint8_t)fab_min_i64(connections->tx_class[c], config->data_class_count - 1);
             tx->messages.at = UINT32_MAX;
             tx->head_end_psn = UINT64_MAX;
@@ -97,7 +96,8 @@ fab_transport_t *fab_reliable_new(const fab_transport_config_t *config, const fa
             rx->src = (uint16_t)h;
             rx->sender_qpn = (uint16_t)(at - self->hosts[h].tx_first);
             rx->data_class = tx->data_class;
-            rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel, DRAWS * qp + DRAW_ANSWERS);
+            rx->entropy = (uint16_t)fab_flow_draw(fabric->seed, h, tx->dst, lane, channel,
+                                                  FAB_FLOW_DRAWS * qp + FAB_FLOW_ANSWERS);
             rx->cnp_at_ps = rx->nak_at_ps = -FAB_NEVER;
         }
     }

@@ -59,6 +59,23 @@ static void configure(const int64_t *v, fab_transport_config_t *config_out)
     config_out->wire_max_bytes =
         fab_max_i64(fab_max_i64(v[SRD_MTU_BYTES] + v[SRD_HEADER_BYTES], v[SRD_MIN_WIRE_BYTES]), v[SRD_ACK_BYTES]);
     config_out->control_priority = v[SRD_CONTROL_PRIORITY];
+    config_out->window_bytes = v[SRD_WINDOW_BYTES];
+}
+
+static fab_wire_need_t need(const fab_transport_config_t *config, int64_t bytes)
+{
+    const int64_t *v = config->values;
+    const int64_t mtu = v[SRD_MTU_BYTES], least = v[SRD_MIN_WIRE_BYTES], every = v[SRD_ACK_EVERY_COUNT];
+    const int64_t packets = bytes ? (bytes + mtu - 1) / mtu : 1;
+    const int64_t full = fab_max_i64(mtu + v[SRD_HEADER_BYTES], least);
+    const int64_t last = fab_max_i64(bytes - (packets - 1) * mtu + v[SRD_HEADER_BYTES], least);
+    return (fab_wire_need_t){
+        .packets = packets,
+        .wire_bytes = (packets - 1) * full + last,
+        .packet_bytes = packets > 1 ? full : last,
+        .ack_bytes = (packets + every - 1) / every * v[SRD_ACK_BYTES],
+        .answer_bytes = v[SRD_ACK_BYTES],
+    };
 }
 
 static void set_user(fab_transport_t *self, fab_user_t user) { self->user = user; }
@@ -609,7 +626,9 @@ static bool is_pending(const fab_transport_t *self, uint32_t connection)
 
 const fab_transport_ops_t fab_transport_srd = {
     .impl = {"transport", "srd", "EFA's Scalable Reliable Datagram: many paths, any order", params, 0},
+    .takes_many_paths = true,
     .configure = configure,
+    .need = need,
     .new = fab_srd_new,
     .free = fab_srd_free,
     .set_user = set_user,

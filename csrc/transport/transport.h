@@ -48,6 +48,7 @@ enum { FAB_TRANSPORT_VALUES_MAX = 32 };
 typedef struct {
     int64_t values[FAB_TRANSPORT_VALUES_MAX];
     int64_t wire_max_bytes;
+    int64_t window_bytes; /* of messages that a connection may have under way; 0: no limit */
     bool control_priority, pause, credit, reorder;
     uint32_t data_class_count;
     uint32_t qp_count;             /* queue pairs that each connection of a program is, if more than 1 */
@@ -59,12 +60,23 @@ typedef struct {
 
 typedef struct fab_transport fab_transport_t; /* the state of all hosts in one network of a run */
 
+/* What a message takes of the wire where nothing disturbs it. */
+typedef struct {
+    int64_t packets;
+    int64_t wire_bytes;   /* of all of them */
+    int64_t packet_bytes; /* the largest of them */
+    int64_t ack_bytes;    /* what its receiver answers, in all */
+    int64_t answer_bytes; /* the last answer, which tells the sender that all has arrived */
+} fab_wire_need_t;
+
 typedef struct {
     fab_impl_t impl;
     bool takes_credits;     /* it may send over links with credits */
     bool carries_telemetry; /* its receivers send it back */
+    bool takes_many_paths;  /* packets of a connection take many paths, whatever the routing */
     /* The largest frame, and whether acknowledgements have a class of their own. */
     void (*configure)(const int64_t *values, fab_transport_config_t *config_out);
+    fab_wire_need_t (*need)(const fab_transport_config_t *config, int64_t bytes);
     fab_transport_t *(*new)(const fab_transport_config_t *config, const fab_cc_ops_t *cc,
                             const fab_cc_config_t *cc_config, const fab_fabric_t *fabric, uint32_t network,
                             const fab_connections_t *connections);

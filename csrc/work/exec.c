@@ -525,11 +525,9 @@ void fab_exec_begin(fab_exec_t *self, fab_worker_t *worker, uint32_t instance)
         release(self, worker, instance, 0);
 }
 
-int64_t fab_exec_start_ps(const fab_exec_t *self, uint32_t instance) { return self->start_ps[instance]; }
-int64_t fab_exec_end_ps(const fab_exec_t *self, uint32_t instance) { return self->end_ps[instance]; }
-int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance)
+fab_times_t fab_exec_times(const fab_exec_t *self)
 {
-    return self->delivered_ps[recv_instance];
+    return (fab_times_t){self->program, self->start_ps, self->end_ps, self->delivered_ps};
 }
 
 fab_store_t *fab_exec_store(const fab_exec_t *self) { return self->store; }

@@ -2,7 +2,7 @@
 #ifndef FAB_WORK_EXEC_H
 #define FAB_WORK_EXEC_H
 
-#include "work/program.h"
+#include "work/times.h"
 
 typedef struct fab_exec fab_exec_t;
 
@@ -17,11 +17,7 @@ void fab_exec_begin(fab_exec_t *self, fab_worker_t *worker, uint32_t instance);
 /* What the transport of a network tells. */
 fab_user_t fab_exec_user(fab_exec_t *self, uint32_t network);
 
-/* Start and end of an instance, -1 where it has not happened. */
-int64_t fab_exec_start_ps(const fab_exec_t *self, uint32_t instance);
-int64_t fab_exec_end_ps(const fab_exec_t *self, uint32_t instance);
-/* When the last byte of a recv's message was there, -1 if not yet. */
-int64_t fab_exec_delivered_ps(const fab_exec_t *self, uint32_t recv_instance);
+fab_times_t fab_exec_times(const fab_exec_t *self);
 
 /* Begins a storage operation that no program names; its number is one of FAB_EXEC_SESSION's. FAB_NONE without memory. */
 enum { FAB_EXEC_SESSION_MAX = 1 << 24 };

@@ -221,3 +221,30 @@ cdef extern from "fabricsim.h" nogil:
 
     int fab_run_check(const fab_run_t *self, fab_problems_t *problems)
     int64_t fab_run_arrivals(const fab_run_t *self, fab_arrival_t *arrivals_out, int64_t limit)
+
+    ctypedef struct fab_flow_t:
+        pass
+
+    int64_t fab_program_activities(const fab_program_t *self, int64_t *op_out, int32_t *group_out, int64_t limit)
+
+    ctypedef struct fab_flow_options_t:
+        uint64_t seed
+        const int64_t *latency_ps
+        const int64_t *work_ps
+
+    int fab_flow_new(const fab_model_t *model, const fab_program_t *program, const fab_flow_options_t *options,
+                     fab_problems_t *problems, fab_flow_t **flow_out)
+    void fab_flow_free(fab_flow_t *self)
+    int fab_flow_step(fab_flow_t *self, int64_t until_ps, fab_problems_t *problems, bool *finished_out)
+    void fab_flow_counters(const fab_flow_t *self, fab_counters_t *counters_out)
+    void fab_flow_progress(const fab_flow_t *self, int64_t *now_ps_out, int64_t *done_out)
+    uint64_t fab_flow_digest(const fab_flow_t *self)
+    void fab_flow_ops(const fab_flow_t *self, int64_t *op_out, int32_t *rank_out, int64_t *start_ps_out,
+                      int64_t *end_ps_out)
+    void fab_flow_sends(const fab_flow_t *self, int64_t *op_out, int32_t *src_out, int32_t *dst_out,
+                        int64_t *bytes_out, int64_t *start_ps_out, int64_t *end_ps_out, int64_t *delivered_ps_out)
+    void fab_flow_links(const fab_flow_t *self, fab_link_stats_t *stats_out)
+    int64_t fab_flow_blocked(const fab_flow_t *self, fab_blocked_t *blocked_out, int64_t limit)
+    int fab_flow_costs(fab_flow_t *self, fab_problems_t *problems, int64_t *latency_ps_out, int64_t *work_ps_out)
+    int fab_flow_loads(fab_flow_t *self, int64_t activity, fab_problems_t *problems, int64_t *bytes_out,
+                       int64_t *packets_out)

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The binding of the core: three classes, each one pointer. No algorithm here."""
+"""The binding of the core: four classes, each one pointer. No algorithm here."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t
@@ -17,6 +17,17 @@ from fabricsim.errors import ConfigError, DeadlockError, EngineError, InputError
 _KINDS = ("compute", "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce", "barrier",
           "send", "recv",
           "open", "read", "write", "fsync", "close", "stat", "unlink", "mkdir", "rmdir", "rename", "readdir")
+
+
+_LINK_COUNTS = ("packets", "bytes", "ecn_marks", "drops", "pauses", "paused_ps", "max_queue_bytes", "busy_ps", "lost",
+                "down_ps")
+
+
+cdef object _blocked(c.fab_blocked_t *items, int64_t n):
+    return [{"row": items[i].op, "rank": items[i].rank, "waits_for": items[i].waits_for,
+             "why": (f"waits for rank {items[i].waits_for}" if items[i].waits_for >= 0
+                     else "waits for messages or storage" if items[i].state
+                     else "waits for operations before it")} for i in range(n)]
 
 
 cdef object _lines(c.fab_problems_t *problems, int code):
@@ -429,12 +440,10 @@ cdef class Run:
 
     def links(self):
         """Return the counts of every directed link, in the topology's order, as int64 arrays."""
-        names = ("packets", "bytes", "ecn_marks", "drops", "pauses", "paused_ps", "max_queue_bytes", "busy_ps", "lost",
-                 "down_ps")
-        table = np.empty((self.model.info()["link_count"], len(names)), np.int64)
+        table = np.empty((self.model.info()["link_count"], len(_LINK_COUNTS)), np.int64)
         cdef int64_t[:, ::1] view = table
         c.fab_run_links(self.ptr, <c.fab_link_stats_t *>&view[0, 0])
-        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(_LINK_COUNTS)}
 
     def targets(self):
         """Return a row a storage target, as a dict of int64 arrays: counts, bytes, busy time, waits (sums), queue."""
@@ -557,10 +566,7 @@ cdef class Run:
             raise MemoryError
         try:
             n = min(c.fab_run_blocked(self.ptr, items, limit), limit)
-            return [{"row": items[i].op, "rank": items[i].rank, "waits_for": items[i].waits_for,
-                     "why": (f"waits for rank {items[i].waits_for}" if items[i].waits_for >= 0
-                             else "waits for messages or storage" if items[i].state
-                             else "waits for operations before it")} for i in range(n)]
+            return _blocked(items, n)
         finally:
             free(items)
 
@@ -575,3 +581,6 @@ cdef class Run:
         cdef char[::1] view = rows.view(np.int8).reshape(-1)
         c.fab_run_arrivals(self.ptr, <c.fab_arrival_t *>&view[0], n)
         return rows[:n]
+
+
+include "flow.pxi"

@@ -71,6 +71,7 @@ void test_classes(void);
 void test_run(void);
 void test_srd(void);
 void test_voq(void);
+void test_flow(void);
 void test_extents(void);
 void test_faults(void);
 void test_lock(void);

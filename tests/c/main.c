@@ -29,6 +29,7 @@ static const struct {
     {"run", test_run},
     {"srd", test_srd},
     {"voq", test_voq},
+    {"flow", test_flow},
     {"extents", test_extents},
     {"faults", test_faults},
     {"lock", test_lock},

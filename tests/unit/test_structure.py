@@ -24,6 +24,17 @@ MAY_SEE = {
     "store": {"core", "net", "transport/transport.h", "transport/hosts.h", "store"},
     "work": {"core", "net", "coll", "store/store.h", "transport/transport.h", "transport/hosts.h", "work"},
     "sim": {"core", "net", "link", "route", "switch", "cc", "coll", "transport", "store", "work", "sim"},
+    "flow": {
+        "core",
+        "net",
+        "route",
+        "coll",
+        "transport/transport.h",
+        "transport/flow.h",
+        "work",
+        "sim/model.h",
+        "flow",
+    },
 }
 C_FILES = sorted(path for path in CSRC.glob("*/*.[ch]") if path.parent.name != "include")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)

@@ -1,0 +1,524 @@
+/* Message by message through a group's connections. */
+#include "flow/dry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { EVENT_START, EVENT_NIC, EVENT_ARRIVED, EVENT_STEP, EVENT_ACKNOWLEDGED };
+
+static bool grow(void *array, uint32_t *capacity, uint32_t count, size_t size)
+{
+    if (count <= *capacity)
+        return true;
+    uint32_t bigger = *capacity ? *capacity : 64;
+    while (bigger < count)
+        bigger *= 2;
+    void **at = array;
+    void *longer = realloc(*at, bigger * size);
+    if (!longer)
+        return false;
+    *at = longer;
+    *capacity = bigger;
+    return true;
+}
+
+/* ---- events ------------------------------------------------------------------------------------- */
+
+static bool before(const fab_dry_event_t *a, const fab_dry_event_t *b)
+{
+    return a->when_ps < b->when_ps || (a->when_ps == b->when_ps && a->order < b->order);
+}
+
+static void push(fab_dry_t *self, int64_t when_ps, uint32_t what, uint32_t edge, uint32_t step)
+{
+    if (!grow(&self->heap, &self->heap_capacity, self->heap_count + 1, sizeof *self->heap)) {
+        self->error = FAB_E_MEMORY;
+        return;
+    }
+    const fab_dry_event_t event = {when_ps, self->order++, what, edge, step, 0};
+    uint32_t i = self->heap_count++;
+    while (i && before(&event, &self->heap[(i - 1) / 2])) {
+        self->heap[i] = self->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    self->heap[i] = event;
+}
+
+static fab_dry_event_t pop(fab_dry_t *self)
+{
+    const fab_dry_event_t top = self->heap[0], last = self->heap[--self->heap_count];
+    uint32_t i = 0;
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+        if (child >= self->heap_count)
+            break;
+        if (child + 1 < self->heap_count && before(&self->heap[child + 1], &self->heap[child]))
+            child++;
+        if (!before(&self->heap[child], &last))
+            break;
+        self->heap[i] = self->heap[child];
+        i = child;
+    }
+    if (self->heap_count)
+        self->heap[i] = last;
+    return top;
+}
+
+/* ---- network interfaces --------------------------------------------------------------------------- */
+
+static uint32_t nic_of(const fab_dry_t *self, const fab_lead_t *lead)
+{
+    return self->wiring->stops[lead->first_stop].local;
+}
+
+/* Brings an interface up to now: answers go first, then everyone gets an equal share. */
+static void serve(fab_dry_nic_t *nic, int64_t now_ps)
+{
+    double passed = (double)(now_ps - nic->at_ps);
+    nic->at_ps = now_ps;
+    if (!nic->busy_count) {
+        nic->debt_ps = 0;
+        return;
+    }
+    if (nic->debt_ps > 0) {
+        const double paid = nic->debt_ps < passed ? nic->debt_ps : passed;
+        nic->debt_ps -= paid;
+        passed -= paid;
+    }
+    nic->served += passed / nic->busy_count;
+}
+
+/* Sets the timer for the message that will be out next. */
+static void wind_nic(fab_dry_t *self, uint32_t n)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    if (nic->first == FAB_NONE)
+        return;
+    double until = self->qps[nic->first].until;
+    for (uint32_t q = self->qps[nic->first].next; q != FAB_NONE; q = self->qps[q].next)
+        until = self->qps[q].until < until ? self->qps[q].until : until;
+    const double left = (until - nic->served) * nic->busy_count + nic->debt_ps;
+    int64_t when_ps = nic->at_ps;
+    if (left > 0) {
+        when_ps += (int64_t)left;
+        when_ps += (double)(when_ps - nic->at_ps) < left;
+    }
+    if (nic->wake_ps >= 0 && nic->wake_ps <= when_ps)
+        return; /* it looks again then */
+    nic->wake_ps = when_ps;
+    push(self, when_ps, EVENT_NIC, n, 0);
+}
+
+/* A queue pair's first message begins. */
+static void begin(fab_dry_t *self, uint32_t n, uint32_t q)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    fab_dry_qp_t *qp = &self->qps[q];
+    fab_dry_message_t *m = &self->messages[qp->head];
+    m->begin_ps = nic->at_ps;
+    qp->until = nic->served + m->wire_bytes * self->wiring->local_wire[n];
+}
+
+/* Brings a resource's queue up to now. */
+static void drain(fab_dry_queue_t *queue, int64_t now_ps)
+{
+    queue->backlog_ps += (queue->rate - 1) * (double)(now_ps - queue->at_ps);
+    if (queue->backlog_ps < 0)
+        queue->backlog_ps = 0;
+    queue->at_ps = now_ps;
+}
+
+/* Adds to what a queue pair sends, in bytes a picosecond, all along its way. */
+static void add_rate(fab_dry_t *self, uint32_t q, double more, int64_t now_ps)
+{
+    const fab_lead_t *lead = &self->wiring->leads[2 * q];
+    const fab_stop_t *stops = &self->wiring->stops[lead->first_stop];
+    for (uint32_t h = 1; h < lead->stop_count; h++) {
+        const uint32_t r = stops[h].local;
+        if (r == FAB_NONE)
+            continue;
+        drain(&self->queues[r], now_ps);
+        self->queues[r].rate += more * stops[h].share * self->wiring->local_wire[r];
+        if (self->queues[r].rate < 0) /* rounding */
+            self->queues[r].rate = 0;
+    }
+}
+
+/* One more or less shares an interface: the others' rates change. */
+static void share_anew(fab_dry_t *self, uint32_t n, uint32_t before, uint32_t after)
+{
+    const fab_dry_nic_t *nic = &self->nics[n];
+    const double whole = 1 / self->wiring->local_wire[n];
+    const double more = whole / after - whole / before;
+    for (uint32_t q = nic->first; q != FAB_NONE; q = self->qps[q].next)
+        add_rate(self, q, more, nic->at_ps);
+}
+
+static void join(fab_dry_t *self, uint32_t n, uint32_t q)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    fab_dry_qp_t *qp = &self->qps[q];
+    if (nic->busy_count)
+        share_anew(self, n, nic->busy_count, nic->busy_count + 1);
+    qp->before = FAB_NONE;
+    qp->next = nic->first;
+    if (nic->first != FAB_NONE)
+        self->qps[nic->first].before = q;
+    nic->first = q;
+    nic->busy_count++;
+    add_rate(self, q, 1 / self->wiring->local_wire[n] / nic->busy_count, nic->at_ps);
+}
+
+static void leave(fab_dry_t *self, uint32_t n, uint32_t q)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    const fab_dry_qp_t *qp = &self->qps[q];
+    add_rate(self, q, -1 / self->wiring->local_wire[n] / nic->busy_count, nic->at_ps);
+    if (qp->before == FAB_NONE)
+        nic->first = qp->next;
+    else
+        self->qps[qp->before].next = qp->next;
+    if (qp->next != FAB_NONE)
+        self->qps[qp->next].before = qp->before;
+    nic->busy_count--;
+    if (nic->busy_count)
+        share_anew(self, n, nic->busy_count + 1, nic->busy_count);
+}
+
+/* The last bit of a message has left its interface: when it is there, behind what waits on its way. Of several queues the
+ * longest counts: what waited in one does not wait in the next. */
+static int64_t travel(fab_dry_t *self, fab_dry_qp_t *qp, const fab_dry_message_t *m, int64_t now_ps)
+{
+    const fab_lead_t *lead = &self->wiring->leads[m->lead];
+    const fab_stop_t *stops = &self->wiring->stops[lead->first_stop];
+    const double packet = m->packet_bytes, wire0 = self->wiring->local_wire[stops[0].local];
+    const double window = self->wiring->edges[qp->edge].window;
+    double wait = 0;
+    if (window > 0) {
+        const double free = qp->window_free > (double)m->begin_ps ? qp->window_free : (double)m->begin_ps;
+        qp->window_free = free + m->wire_bytes * window;
+        if (qp->window_free > (double)now_ps)
+            wait = qp->window_free - (double)now_ps;
+    }
+    for (uint32_t h = 1; h < lead->stop_count; h++) {
+        if (stops[h].local == FAB_NONE)
+            continue;
+        fab_dry_queue_t *queue = &self->queues[stops[h].local];
+        drain(queue, now_ps);
+        wait = queue->backlog_ps > wait ? queue->backlog_ps : wait;
+    }
+    return now_ps + lead->end_delay_ps + (int64_t)(packet * (lead->end_stored - wire0) + wait);
+}
+
+static void nic_turn(fab_dry_t *self, uint32_t n, int64_t now_ps)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    if (nic->wake_ps != now_ps)
+        return; /* a timer that was too late */
+    nic->wake_ps = -1;
+    serve(nic, now_ps);
+    /* whose shares end together took turns with their last packets, those who came last, which the list begins with, last */
+    double later_ps = 0;
+    uint32_t next;
+    for (uint32_t q = nic->first; q != FAB_NONE; q = next) {
+        fab_dry_qp_t *qp = &self->qps[q];
+        next = qp->next;
+        /* half a picosecond: shares are no whole ones */
+        if ((qp->until - nic->served) * nic->busy_count > 0.5)
+            continue;
+        const uint32_t gone = qp->head;
+        fab_dry_message_t *m = &self->messages[gone];
+        qp->head = m->next;
+        if (qp->head == FAB_NONE)
+            leave(self, n, q);
+        else
+            begin(self, n, q);
+        int64_t *newest_ps = &self->delivered[qp->edge];
+        const int64_t there_ps = fab_max_i64(travel(self, qp, m, now_ps) - (int64_t)later_ps, now_ps);
+        later_ps += m->packet_bytes * self->wiring->local_wire[n];
+        *newest_ps = fab_max_i64(*newest_ps, there_ps); /* a connection keeps its order */
+        push(self, *newest_ps, EVENT_ARRIVED, qp->edge, gone);
+    }
+    wind_nic(self, n);
+}
+
+/* ---- messages ----------------------------------------------------------------------------------- */
+
+static uint32_t new_message(fab_dry_t *self)
+{
+    if (self->free_message != FAB_NONE) {
+        const uint32_t m = self->free_message;
+        self->free_message = self->messages[m].next;
+        return m;
+    }
+    if (!grow(&self->messages, &self->message_capacity, self->message_count + 1, sizeof *self->messages)) {
+        self->error = FAB_E_MEMORY;
+        return FAB_NONE;
+    }
+    return self->message_count++;
+}
+
+static void post(fab_dry_t *self, uint32_t e, int64_t bytes, uint32_t step)
+{
+    const fab_edge_t *edge = &self->wiring->edges[e];
+    const fab_network_t *network = &self->model->networks[edge->network];
+    const fab_transport_config_t *config = &network->transport_config;
+    const uint32_t m = new_message(self);
+    if (m == FAB_NONE)
+        return;
+    if (++self->message_total > self->message_limit) {
+        self->error = FAB_E_LIMIT;
+        return;
+    }
+    const fab_wire_need_t need = network->transport_ops->need(config, self->empty ? 0 : bytes);
+    const uint32_t qps = config->qp_count > 1 ? config->qp_count : 1, turn = self->turn[e];
+    self->turn[e] = turn + 1 == qps ? 0 : turn + 1;
+    const uint32_t lead = edge->first_lead + 2 * turn, q = lead / 2;
+    self->messages[m] = (fab_dry_message_t){
+        .wire_bytes = (double)need.wire_bytes,
+        .packet_bytes = (double)need.packet_bytes,
+        .ack_bytes = (double)need.ack_bytes,
+        .step = step,
+        .next = FAB_NONE,
+        .lead = lead,
+    };
+    fab_carried_t *carried = &self->carried[e];
+    carried->wire_bytes += (double)need.wire_bytes;
+    carried->ack_bytes += (double)need.ack_bytes;
+    carried->packets += (double)need.packets;
+    carried->messages += 1;
+    fab_dry_qp_t *qp = &self->qps[q];
+    if (qp->head != FAB_NONE) {
+        self->messages[qp->tail].next = m;
+        qp->tail = m;
+        return;
+    }
+    qp->head = qp->tail = m;
+    const uint32_t n = nic_of(self, &self->wiring->leads[lead]);
+    serve(&self->nics[n], self->now_ps);
+    join(self, n, q);
+    begin(self, n, q);
+    wind_nic(self, n);
+}
+
+/* ---- the algorithm ------------------------------------------------------------------------------ */
+
+typedef struct {
+    fab_dry_t *dry;
+    uint32_t from;
+} sender_t;
+
+static int64_t with_overhead(int64_t bytes, int64_t overhead_ppm)
+{
+    return bytes + (int64_t)((unsigned __int128)bytes * (uint64_t)overhead_ppm / 1000000);
+}
+
+static void send(void *context, uint32_t to, int64_t bytes, uint32_t step, uint32_t channel)
+{
+    const sender_t *s = context;
+    fab_dry_t *self = s->dry;
+    const uint32_t first = self->wiring->edge_first[s->from], end = self->wiring->edge_first[s->from + 1];
+    uint32_t e = self->cursor[s->from];
+    for (uint32_t looked = first; looked < end; looked++) {
+        e = e + 1 < end ? e + 1 : first;
+        if (self->wiring->edges[e].to == to && self->wiring->edges[e].channel == channel)
+            break;
+    }
+    if (first == end || self->wiring->edges[e].to != to || self->wiring->edges[e].channel != channel) {
+        self->error = FAB_E_INTERNAL; /* a position that its peers() did not name */
+        return;
+    }
+    self->cursor[s->from] = e;
+    bytes = with_overhead(bytes, self->coll.values[FAB_COLL_OVERHEAD_PPM]);
+    if (self->wiring->edges[e].network)
+        bytes = with_overhead(bytes, self->coll.values[FAB_COLL_UP_OVERHEAD_PPM]);
+    post(self, e, bytes, step);
+}
+
+static bool is_reducer(const fab_dry_t *self, uint32_t position) { return position >= self->coll.count; }
+
+static void settle(fab_dry_t *self, uint32_t position, bool done, int64_t now_ps)
+{
+    fab_dry_rank_t *rank = &self->ranks[position];
+    if (done && !rank->done) {
+        rank->done = true;
+        rank->done_ps = now_ps;
+    }
+}
+
+static void start(fab_dry_t *self, uint32_t position, int64_t now_ps)
+{
+    fab_dry_rank_t *rank = &self->ranks[position];
+    sender_t sender = {self, position};
+    fab_coll_t coll = self->coll;
+    coll.position = position;
+    rank->started = true;
+    settle(self, position, self->algorithm->start(&coll, &rank->state, (fab_coll_out_t){&sender, send}), now_ps);
+}
+
+static void received(fab_dry_t *self, uint32_t position, uint32_t step, int64_t now_ps)
+{
+    fab_dry_rank_t *rank = &self->ranks[position];
+    sender_t sender = {self, position};
+    fab_coll_t coll = self->coll;
+    coll.position = position;
+    if (!rank->started) /* a reducer begins with its first message */
+        start(self, position, now_ps);
+    settle(self, position, self->algorithm->received(&coll, &rank->state, step, (fab_coll_out_t){&sender, send}),
+           now_ps);
+}
+
+static void acknowledged(fab_dry_t *self, uint32_t position, uint32_t step, int64_t now_ps)
+{
+    fab_dry_rank_t *rank = &self->ranks[position];
+    sender_t sender = {self, position};
+    fab_coll_t coll = self->coll;
+    coll.position = position;
+    if (!rank->done)
+        settle(self, position,
+               self->algorithm->acknowledged(&coll, &rank->state, step, (fab_coll_out_t){&sender, send}), now_ps);
+}
+
+/* A message is there: its answers take a part of the receiver's interface, and of the sender's last link. */
+static void arrived(fab_dry_t *self, uint32_t e, uint32_t m, int64_t now_ps)
+{
+    const fab_wiring_t *wiring = self->wiring;
+    const fab_edge_t *edge = &wiring->edges[e];
+    const fab_lead_t *back = &wiring->leads[self->messages[m].lead + 1];
+    const double ack_bytes = self->messages[m].ack_bytes;
+    const uint32_t step = self->messages[m].step, n = nic_of(self, back);
+    self->messages[m].next = self->free_message;
+    self->free_message = m;
+    self->nics[n].debt_ps += ack_bytes * wiring->local_wire[n];
+    const uint32_t last = wiring->stops[back->first_stop + back->stop_count - 1].local;
+    drain(&self->queues[last], now_ps);
+    self->queues[last].backlog_ps += ack_bytes * wiring->local_wire[last];
+    fab_dry_rank_t *sender = &self->ranks[edge->from];
+    sender->acked_ps = fab_max_i64(sender->acked_ps, now_ps + edge->back_ps);
+    if (!self->algorithm)
+        return;
+    if (self->algorithm->acknowledged)
+        push(self, now_ps + edge->back_ps, EVENT_ACKNOWLEDGED, e, step);
+    const int64_t *values = self->coll.values;
+    const int64_t step_ps = values[FAB_COLL_STEP_PS] + (edge->network == 0 ? values[FAB_COLL_NET_STEP_PS] : 0);
+    if (step_ps && !is_reducer(self, edge->to))
+        push(self, now_ps + step_ps, EVENT_STEP, e, step);
+    else
+        received(self, edge->to, step, now_ps);
+}
+
+/* ---- a run -------------------------------------------------------------------------------------- */
+
+static int prepare(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring)
+{
+    const uint32_t qps = wiring->lead_count / 2;
+    self->model = model;
+    self->wiring = wiring;
+    self->heap_count = self->message_count = 0;
+    self->free_message = FAB_NONE;
+    self->order = self->message_total = 0;
+    self->now_ps = self->end_ps = 0;
+    self->error = FAB_OK;
+    if (!grow(&self->ranks, &self->rank_capacity, wiring->position_count, sizeof *self->ranks) ||
+        !grow(&self->cursor, &self->cursor_capacity, wiring->position_count, sizeof *self->cursor) ||
+        !grow(&self->nics, &self->local_capacity, wiring->local_count, sizeof *self->nics) ||
+        !grow(&self->queues, &self->queue_capacity, wiring->local_count, sizeof *self->queues) ||
+        !grow(&self->qps, &self->qp_capacity, qps, sizeof *self->qps) ||
+        !grow(&self->turn, &self->turn_capacity, wiring->edge_count, sizeof *self->turn) ||
+        !grow(&self->delivered, &self->delivered_capacity, wiring->edge_count, sizeof *self->delivered) ||
+        !grow(&self->carried, &self->carried_capacity, wiring->edge_count, sizeof *self->carried))
+        return FAB_E_MEMORY;
+    for (uint32_t p = 0; p < wiring->position_count; p++) {
+        self->ranks[p] = (fab_dry_rank_t){0};
+        self->cursor[p] = wiring->edge_first[p + 1] - (wiring->edge_first[p + 1] > wiring->edge_first[p]);
+    }
+    for (uint32_t r = 0; r < wiring->local_count; r++) {
+        self->nics[r] = (fab_dry_nic_t){.first = FAB_NONE, .wake_ps = -1};
+        self->queues[r] = (fab_dry_queue_t){0};
+    }
+    for (uint32_t e = 0; e < wiring->edge_count; e++) {
+        self->turn[e] = 0;
+        self->delivered[e] = 0;
+        self->carried[e] = (fab_carried_t){0};
+        const uint32_t first = wiring->edges[e].first_lead / 2;
+        const uint32_t end = e + 1 < wiring->edge_count ? wiring->edges[e + 1].first_lead / 2 : qps;
+        for (uint32_t q = first; q < end; q++)
+            self->qps[q] = (fab_dry_qp_t){.head = FAB_NONE, .tail = FAB_NONE, .edge = e};
+    }
+    return FAB_OK;
+}
+
+static void run(fab_dry_t *self)
+{
+    while (self->heap_count && !self->error) {
+        const fab_dry_event_t event = pop(self);
+        const fab_edge_t *edges = self->wiring->edges;
+        self->now_ps = event.when_ps;
+        switch (event.what) {
+        case EVENT_NIC: nic_turn(self, event.edge, event.when_ps); break;
+        case EVENT_ARRIVED: arrived(self, event.edge, event.step, event.when_ps); break;
+        case EVENT_STEP: received(self, edges[event.edge].to, event.step, event.when_ps); break;
+        case EVENT_ACKNOWLEDGED: acknowledged(self, edges[event.edge].from, event.step, event.when_ps); break;
+        default: start(self, event.edge, event.when_ps); break;
+        }
+    }
+}
+
+int fab_dry_collective(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring, const fab_party_t *party,
+                       int64_t bytes, bool empty, uint64_t message_limit, fab_dry_result_t *result_out)
+{
+    const int code = prepare(self, model, wiring);
+    if (code)
+        return code;
+    self->party = party;
+    self->algorithm = fab_party_algorithm(party);
+    self->coll = fab_party_coll(party, 0);
+    self->empty = empty;
+    self->message_limit = message_limit;
+    if (bytes >= 0)
+        self->coll.bytes = bytes;
+    for (uint32_t p = 0; p < self->coll.count; p++)
+        push(self, self->coll.values[FAB_COLL_LAUNCH_PS], EVENT_START, p, 0);
+    run(self);
+    *result_out = (fab_dry_result_t){.messages = self->message_total, .exceeded = self->error == FAB_E_LIMIT};
+    if (result_out->exceeded)
+        return FAB_OK;
+    for (uint32_t p = 0; p < self->coll.count && !self->error; p++) {
+        const fab_dry_rank_t *rank = &self->ranks[p];
+        if (!rank->done)
+            self->error = FAB_E_INTERNAL;
+        result_out->end_ps = fab_max_i64(result_out->end_ps, fab_max_i64(rank->done_ps, rank->acked_ps));
+    }
+    return self->error;
+}
+
+int fab_dry_send(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring, int64_t bytes, bool empty,
+                 fab_dry_result_t *result_out)
+{
+    const int code = prepare(self, model, wiring);
+    if (code)
+        return code;
+    self->party = NULL;
+    self->algorithm = NULL;
+    self->empty = empty;
+    self->message_limit = UINT64_MAX;
+    post(self, 0, bytes, 0);
+    run(self);
+    *result_out = (fab_dry_result_t){.end_ps = self->delivered[0], .messages = 1};
+    return self->error;
+}
+
+void fab_dry_free(fab_dry_t *self)
+{
+    free(self->heap);
+    free(self->messages);
+    free(self->ranks);
+    free(self->nics);
+    free(self->qps);
+    free(self->queues);
+    free(self->cursor);
+    free(self->turn);
+    free(self->delivered);
+    free(self->carried);
+    *self = (fab_dry_t){0};
+}
