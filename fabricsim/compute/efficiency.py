@@ -103,22 +103,25 @@ _SPREAD = "how much longer the slowest of twice as many ranks takes, of the time
 #: The constants in use.
 EFFICIENCY = Efficiency(
     {
-        "gemm": Constant(0.7, _GEMM, "assumed: as hopper"),
-        "gemm/volta": Constant(0.78, _GEMM, "assumed: as ampere"),
-        "gemm/ampere": Constant(0.78, _GEMM, _FITTED),
-        "gemm/hopper": Constant(0.7, _GEMM, _FITTED),
-        "gemm/blackwell/fp8": Constant(0.47, _GEMM, _FITTED),
-        "gemm/tpu": Constant(0.645, _GEMM, _FITTED),
+        "gemm": Constant(0.688, _GEMM, "assumed: as hopper"),
+        "gemm/volta": Constant(0.775, _GEMM, "assumed: as ampere"),
+        "gemm/ampere": Constant(0.775, _GEMM, _FITTED),
+        "gemm/hopper": Constant(0.688, _GEMM, _FITTED),
+        "gemm/blackwell/fp8": Constant(0.478, _GEMM, _FITTED),
+        "gemm/blackwell/fp4": Constant(
+            0.332, _GEMM, "assumed: to fp8 as fp8 to 16 bits"
+        ),
+        "gemm/tpu": Constant(0.644, _GEMM, _FITTED),
         "grouped_gemm": Constant(0.5, f"{_GEMM}, grouped (experts)", _ASSUMED),
         "attention": Constant(0.5, _ATTENTION, _ASSUMED),
-        "memory": Constant(0.83, "share of the memory bandwidth", _FITTED),
-        "eager": Constant(0.4, _EAGER, "assumed: as hopper"),
-        "eager/ampere": Constant(0.57, _EAGER, _FITTED),
-        "eager/hopper": Constant(0.4, _EAGER, _FITTED),
+        "memory": Constant(0.891, "share of the memory bandwidth", _FITTED),
+        "eager": Constant(0.432, _EAGER, "assumed: as hopper"),
+        "eager/ampere": Constant(0.591, _EAGER, _FITTED),
+        "eager/hopper": Constant(0.432, _EAGER, _FITTED),
         "eager_attention": Constant(0.181, _EAGER_ATTENTION, "assumed: as hopper"),
-        "eager_attention/ampere": Constant(0.324, _EAGER_ATTENTION, _FITTED),
+        "eager_attention/ampere": Constant(0.325, _EAGER_ATTENTION, _FITTED),
         "eager_attention/hopper": Constant(0.181, _EAGER_ATTENTION, _FITTED),
-        "spread": Constant(0.014, _SPREAD, _FITTED),
+        "spread": Constant(0.0139, _SPREAD, _FITTED),
         "spread/tpu": Constant(0.0, _SPREAD, "the published rows of 8 to 256 chips show none"),
         "gemm_fill": Constant(
             1.1e6,
@@ -127,7 +130,7 @@ EFFICIENCY = Efficiency(
         ),
         "gap_s": Constant(3e-6, "from a kernel to the next, seconds", _ASSUMED),
         "host_s": Constant(
-            7e-06, "of the host for a kernel, seconds; a device that has less to do waits", _FITTED
+            3.44e-05, "of the host for a kernel, seconds; a device that has less to do waits", _FITTED
         ),
     }
 )  # fmt: skip
