@@ -31,6 +31,7 @@ from fabricsim.cli import (
     platforms,
     repair,
     replay,
+    report,
     validate,
 )
 from fabricsim.cli.options import HelpFormatter
@@ -44,7 +45,7 @@ GROUPS = {
     "choose hardware": (platforms, accelerators),
     "get a trace": (gen, convert),
     "run": (replay, flows, bench, ior, mdtest, goodput),
-    "look at results": (inspect, compare),
+    "look at results": (inspect, compare, report),
     "check": (validate, repair),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
