@@ -40,7 +40,8 @@ def build(schedule: Schedule) -> TableRows:
     before: dict[int, dict[int, int]] = {}
     row_of = [-1] * n
     rows = TableRows()
-    sets = [rows.rank_set((r,)) for r in range(schedule.n_ranks)]
+    # Who is anyone's peer has an operation too.
+    sets = {r: rows.rank_set((r,)) for r in sorted(set(rank))}
     heap = [(0, op) for op in range(n) if not waiting[op]]
     zeros = 0
     while heap:

@@ -209,6 +209,8 @@ def _transformer(made: _Builder) -> None:
         _forward(made, index)
         if index in ends:
             made.hand_over(True, receive=False)
+    if work.numbers.get("mode"):
+        return
     recompute = work.lists.get("checkpoint_initiates", [])
     if work.parallelism != "HYBRID_TRANSFORMER_FWD_IN_BCKWD":
         recompute = []

@@ -171,9 +171,9 @@ def convert(path: Path, *, matching: str = "strict") -> ConvertReport:
             step(schedule)
     if schedule.problems:
         raise InputError(schedule.problems)
-    rows = _goal_rows.build(schedule)
     if not n:
         raise InputError([Problem(schedule.where, "found no operation, allowed: at least one")])
+    rows = _goal_rows.build(schedule)
     kinds = {f"{name}s": schedule.kind.count(kind) for kind, name in KINDS.items()}
     if len(schedule) > n:
         schedule.notes.count("computations of 0 ns added where many things start with one", len(schedule) - n)

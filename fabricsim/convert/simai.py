@@ -15,6 +15,8 @@ HYBRID_MODEL_DATA data groups of neighbours.  All groups of a kind are one row (
 Size.  As in SimAI and nccl-tests the bytes of an ALLGATHER are the gathered total; with
 ``all_gather_bytes="input"`` they are what a rank puts in, as in ASTRA-sim 1.0.
 
+Inference.  With ``mode: 1`` in line 1, as AICB writes it, there is only the forward phase.
+
 Left out: the dependency column, which no version reads; the scheduling priorities of collectives; ``vpp``;
 the dimensions of a collective (a group is one group, not a hierarchy).
 """
@@ -68,6 +70,7 @@ _KEYS = {
     "all_gpus": "ranks",
     "pp_comm": "pp_comm",
     "DLRM_LAST_BOTTOM_LAYER": "last_bottom",
+    "mode": "mode",
 }
 _LISTS = ("checkpoints", "checkpoint_initiates")
 _FIELDS = (
@@ -242,7 +245,7 @@ def _header(work: Workload, line: int, words: list[str]) -> None:
             work.bad(place, "found no number behind it")
             break
         low = 1 if _KEYS.get(key) in ("ep", "pp", "ranks") else 0
-        value = _whole(work, place, words[at], low)
+        value = _whole(work, place, words[at], low, 1 if key == "mode" else LIMIT)
         at += 1
         if key in _LISTS:
             have = words[at : at + (value or 0)]

@@ -82,6 +82,16 @@ def test_a_transformer_waits_for_input_gradients_but_not_for_weight_gradients(tm
     assert (second["name"], second["after"], second["step"]) == ("a forward", [8], 1)
 
 
+def test_inference_is_the_forward_phase_alone(tmp_path: Path) -> None:
+    layers = (layer("a", "5 ALLTOALL_EP 64"), layer("b", ig="3 ALLREDUCE 4"))
+    assert [r[:2] for r in short(imported(tmp_path, HEAD + " mode: 1", *layers))] == [
+        ("a forward", "compute"),
+        ("a forward", "all_to_all"),
+        ("b forward", "compute"),
+    ]
+    assert len(short(imported(tmp_path, HEAD + " mode: 0", *layers))) == 8
+
+
 def test_activations_between_checkpoints_are_made_anew(tmp_path: Path) -> None:
     head = HEAD + " checkpoints: 2 0 2 checkpoint_initiates: 1 2"
     names = [r[0] for r in short(imported(tmp_path, head, layer("a"), layer("b"), layer("c"), layer("d")))]
@@ -190,7 +200,7 @@ def test_all_that_is_wrong_comes_at_once_with_line_and_key(tmp_path: Path) -> No
     assert [str(p) for p in caught.value.problems] == [
         f"{place}:1: unknown key 'model_parallel_NPU_grop'; did you mean 'model_parallel_NPU_group'?"
         + " (known: DLRM_LAST_BOTTOM_LAYER, all_gpus, checkpoint_initiates, checkpoints, ep,"
-        + " expert_parallel_npu_group, ga, model_parallel_NPU_group, pp, pp_comm, vpp)",
+        + " expert_parallel_npu_group, ga, mode, model_parallel_NPU_group, pp, pp_comm, vpp)",
         f"{place}:1:pp: found '0', allowed: a whole number from 1 to {1 << 62}",
         f"{place}:3:forward compute: found 'x', allowed: nanoseconds from 0 to {(1 << 62) // 1_024_000}",
         f"{place}:4:forward comm: unknown collective 'ALREDUCE'; did you mean 'ALLREDUCE'?"
@@ -216,6 +226,7 @@ def test_all_that_is_wrong_comes_at_once_with_line_and_key(tmp_path: Path) -> No
         (HEAD + " checkpoint_initiates: 1 0", {}, "no checkpoint at or before it"),
         (HEAD + " pp: 1", {}, "1:pp: found it again"),
         (HEAD + " vpp", {}, "1:vpp: found no number behind it"),
+        (HEAD + " mode: 2", {}, "1:mode: found '2', allowed: a whole number from 0 to 1"),
     ],
 )
 def test_headers_that_cannot_be(tmp_path: Path, head: str, options: dict[str, Any], message: str) -> None:
