@@ -25,6 +25,7 @@ _EXPORTS = {
     "Progress": "run",
     "Result": "result",
     "Session": "fs.session",
+    "Sweep": "sweep",
     "Trace": "trace",
     "compare": "analysis",
     "compile": "program",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from fabricsim.result import Result as Result
     from fabricsim.run import Progress as Progress
     from fabricsim.run import replay as replay
+    from fabricsim.sweep import Sweep as Sweep
     from fabricsim.trace import Trace as Trace
     from fabricsim.trace import read_trace as read_trace
     from fabricsim.trace import write_trace as write_trace

@@ -32,6 +32,7 @@ from fabricsim.cli import (
     repair,
     replay,
     report,
+    sweep,
     validate,
 )
 from fabricsim.cli.options import HelpFormatter
@@ -44,7 +45,7 @@ GROUPS = {
     "begin": (demo, doctor),
     "choose hardware": (platforms, accelerators),
     "get a trace": (gen, convert),
-    "run": (replay, flows, bench, ior, mdtest, goodput),
+    "run": (replay, flows, bench, ior, mdtest, sweep, goodput),
     "look at results": (inspect, compare, report),
     "check": (validate, repair),
 }
