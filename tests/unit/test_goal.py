@@ -317,3 +317,37 @@ def test_fuzz(tmp_path: Path) -> None:
         except InputError as error:
             assert error.problems and all(str(path) in p.where for p in error.problems)
     assert min(ended) > 20
+
+
+@pytest.mark.parametrize("seed", range(20, 30))
+def test_everything_starts_when_the_schedule_says(tmp_path: Path, seed: int) -> None:
+    """Start times by `requires` and `irequires` themselves are those by what the rows wait for."""
+    text = every(3, 30, seed)
+    schedule = parse(text, "a")
+    rows = imported(tmp_path, text).trace.table.to_pylist()
+    op_of = {(schedule.rank[op], schedule.label[op]): op for op in range(len(schedule))}
+    said: dict[int, tuple[int, int]] = {}
+    made: dict[int, tuple[int, int]] = {}
+    sent: dict[int, tuple[int, int]] = {}
+    free: dict[tuple[int, int], tuple[int, int]] = {}
+    for row in rows:
+        op = op_of[row["ranks"][0], row["name"]]
+        wanted = [said[b][1] for b in schedule.after[op]] + [said[b][0] for b in schedule.starts.get(op, ())]
+        waits = [made[a][1] for a in row["after"]]
+        if row["kind"] == "compute":
+            # Both take the order of the cpu from the trace.
+            core = (row["ranks"][0], row["stream"])
+            wanted.append(free.get(core, (0, 0))[0])
+            waits.append(free.get(core, (0, 0))[1])
+        first, second = max(wanted, default=0), max(waits, default=0)
+        took = row["duration_ps"] or 0
+        ends = (first + took, second + took)
+        if row["kind"] == "compute":
+            free[core] = ends
+        elif row["kind"] == "send":
+            sent[row["tag"]] = ends
+        else:
+            ends = (max(first, sent[row["tag"]][0]), max(second, sent[row["tag"]][1]))
+        said[op], made[row["id"]] = (first, ends[0]), (second, ends[1])
+        assert first == second, (row, text)
+    assert len(said) == len(schedule)
