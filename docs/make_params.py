@@ -6,6 +6,7 @@ A generated part lies between ``<!-- generated: WHAT -->`` and ``<!-- end -->``.
     trace                 columns of the trace
     results TABLE         columns of a table of a result
     presets               the clusters that come along
+    pages FOLDER          links to the pages of a folder, by their titles
     run COMMAND           the command (of fabricsim or python) and what it prints
     output                what the Python block before it prints
 
@@ -52,6 +53,7 @@ def _made(what: Sequence[str]) -> str:
         "trace": _trace,
         "results": _results,
         "presets": _presets,
+        "pages": _pages,
         "run": _run,
         "output": _output,
     }
@@ -97,6 +99,14 @@ def _presets() -> str:
 
     rows = [(f"`{preset.name}`", preset.description) for preset in list_platforms()]
     return _table(("preset", "what it is"), rows)
+
+
+def _pages(folder: str) -> str:
+    lines = []
+    for page in sorted((ROOT / "docs" / folder).glob("*.md")):
+        title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        lines.append(f"* [{title}]({folder}/{page.name})")
+    return "\n".join(lines)
 
 
 def _run(*command: str) -> str:
