@@ -19,6 +19,13 @@ SUMMARY = (
 #: What an Arrow IPC file begins with.
 _MAGIC = b"ARROW1"
 
+#: Tables that are not those of a result, by their schema.
+_OTHER_TABLES = {
+    "goodput_events": "events of a run of goodput",
+    "sweep": "table of a sweep",
+    "sweep_point": "point of a sweep",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the argument."""
@@ -91,6 +98,8 @@ def describe(path: Path) -> dict[str, Any]:
         When it is nothing that fabricsim knows, or damaged.
     """
     if path.is_dir():
+        if (path / "sweep.json").is_file():
+            return _sweep(path)
         return _result(path) if (path / "summary.json").is_file() else _convertible(path)
     with path.open("rb") as file:
         head = file.read(len(_MAGIC))
@@ -127,10 +136,10 @@ def _arrow(path: Path) -> dict[str, Any]:
     table = read_arrow(path)
     metadata = table.schema.metadata or {}
     name = metadata.get(b"fabricsim.schema", b"").decode(errors="replace")
-    if name in SCHEMAS or name == "goodput_events":
+    if name in SCHEMAS or name in _OTHER_TABLES:
         from fabricsim.trace.schema import provenance_of
 
-        what = "events of a run of goodput"
+        what = _OTHER_TABLES.get(name, "")
         if name in SCHEMAS:
             table, what = read_table(path, name), f"table {name!r} of a result"
         found = {"what": what, "rows": table.num_rows, "columns": table.column_names}
@@ -180,6 +189,20 @@ def _result(folder: Path) -> dict[str, Any]:
     found |= {name: result.summary[name] for name in names if name in result.summary}
     found["rows"] = {name: result.table(name).num_rows for name in result.sources}
     return found | {"provenance": result.provenance}
+
+
+def _sweep(folder: Path) -> dict[str, Any]:
+    from fabricsim.sweep import Study
+
+    study = Study.load(folder)
+    best = study.best()
+    return {
+        "what": "sweep (fabricsim sweep show)",
+        "varied": list(study.varied),
+        "objectives": [str(goal) for goal in study.goals],
+        "points": study.counts(),
+        "best": best.to_json(study.goals) if best else None,
+    }
 
 
 def _cluster(name: str) -> dict[str, Any]:

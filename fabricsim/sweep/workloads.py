@@ -185,6 +185,20 @@ def _named(options: Mapping[str, Option]) -> dict[str, Option]:
     return {one.parameter: one for one in options.values()} | dict(options)
 
 
+def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with tables in place of keys with dots: ``jitter.sigma`` is a value of ``jitter``."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        *above, last = key.split(".")
+        table = found
+        for name in above:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError([Problem(f"workload.{key}", f"found workload.{name} too, allowed: one")])
+        table[last] = value
+    return found
+
+
 def option_problems(workload: str, keys: Iterable[str]) -> list[str]:
     """Return what is wrong with a workload's name and those of its options, before anything is run.
 
@@ -194,8 +208,14 @@ def option_problems(workload: str, keys: Iterable[str]) -> list[str]:
     if workload in GENERATORS or _is_function(workload):
         known = _options(workload)
         takes = _named(known)
+        keys = list(dict.fromkeys(key.partition(".")[0] for key in keys))
         wrong = [key for key in keys if key not in takes]
-        return [unknown_name(f"option of workload {workload}", key, known) for key in wrong]
+        problems = [unknown_name(f"option of workload {workload}", key, known) for key in wrong]
+        names: dict[str, list[str]] = {}
+        for key in keys:
+            if key in takes:
+                names.setdefault(takes[key].parameter, []).append(key)
+        return problems + [f"found {' and '.join(n)}, allowed: one of them" for n in names.values() if n[1:]]
     if Path(workload).is_file():
         return [
             f"workload.{key}: the workload {workload} is a trace file, allowed: no options" for key in keys
@@ -229,6 +249,7 @@ def make_trace(workload: str, options: Mapping[str, Any]) -> Trace:
         from fabricsim.trace import read_trace
 
         return read_trace(workload)
+    options = _nested(options)
     known = _options(workload)
     takes = _named(known)
     values: dict[str, Any] = {}

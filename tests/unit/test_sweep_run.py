@@ -385,6 +385,9 @@ def test_the_command_lists_runs_and_shows(at, capsys):
     assert "and 2 more" in capsys.readouterr().out
     assert command("s.toml", "--dry-run", "-o", "out") == 0
     assert "6 points, 6 are there" in capsys.readouterr().out
+    assert main(["inspect", "out"]) == main(["inspect", "out/sweep.arrow"]) == 0
+    captured = capsys.readouterr().out
+    assert "out: sweep" in captured and "table of a sweep" in captured
     assert command("show", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out)["counts"] == {"complete": 3, "invalid": 3}
 
