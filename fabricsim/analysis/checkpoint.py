@@ -83,7 +83,7 @@ class Checkpoints:
 
 
 def checkpoints(ops: pa.Table) -> Checkpoints:
-    """Find the saves and the restore in a run of ``fabricsim.workload.checkpoint``, by its labels.
+    """Find the saves and the restore in a run of a generated trace, by its labels.
 
     Parameters
     ----------
@@ -141,6 +141,9 @@ class _Events:
         self.rank, self.start, self.end = (column(ops, name) for name in ("rank", "start_ps", "end_ps"))
         self.size, self.stream = column(ops, "bytes"), column(ops, "stream", -1)
         self.step = column(ops, "step", -1)
+        # In the trace of a whole training every operation of a step's stream is the training's.
+        other = (self.kind == "") & (self.step >= 0) & (self.stream == 0)
+        self.kind, self.number = np.where(other, "train", self.kind), np.where(other, self.step, self.number)
         self.ranks = int(self.rank.max()) + 1 if len(self.rank) else 0
 
     def is_kind(self, kind: str) -> np.ndarray:

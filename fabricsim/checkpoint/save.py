@@ -11,10 +11,10 @@ from fabricsim.checkpoint.sizes import OPTIMISERS, PRECISIONS, Checkpoint
 from fabricsim.trace import Trace
 from fabricsim.workload.rows import Rows
 
-__all__ = ["provenance", "save_trace", "train"]
+__all__ = ["Saver", "provenance", "save_trace", "train"]
 
-#: Streams of a rank: training; the write behind it; reads and writes of the drain.
-TRAIN, WRITE, DRAIN_READ, DRAIN_WRITE = range(4)
+#: Streams of a rank: training; from here on the write behind it, and reads and writes of the drain.
+TRAIN, WRITE = range(2)
 #: Bytes of the file that names the last whole checkpoint.
 MARKER_BYTES = 16
 
@@ -33,7 +33,7 @@ def save_trace(plan: Plan) -> Trace:
     3
     """
     rows = Rows(**provenance(plan, "save"))
-    saver = _Saver(plan, rows)
+    saver = Saver(plan, rows)
     if not plan.steps:
         saver.save(0)
     for step in range(plan.steps):
@@ -77,11 +77,20 @@ def train(plan: Plan, rows: Rows, step: int) -> None:
             )
 
 
-class _Saver:
-    """Adds the rows of one save after another."""
+class Saver:
+    """Adds the rows of one save after another.
 
-    def __init__(self, plan: Plan, rows: Rows) -> None:
+    Parameters
+    ----------
+    plan, rows
+        How it is saved, and what the rows are added to.
+    behind
+        The first of three streams for what runs behind the training.
+    """
+
+    def __init__(self, plan: Plan, rows: Rows, behind: int = WRITE) -> None:
         self.plan, self.rows = plan, rows
+        self._write_stream, self._drain_read, self._drain_write = range(behind, behind + 3)
         self.writers = plan.writers
         #: What the next snapshot waits for, by bytes of a rank: that the buffer of the last one is free.
         self.free: dict[int, list[int]] = {size: [] for size in plan.by_size}
@@ -99,13 +108,13 @@ class _Saver:
             return
         copies = self._copies()
         if self.plan.mode == "async":
-            end = self._write(save, WRITE, self.writers, copies)
+            end = self._write(save, self._write_stream, self.writers, copies)
             self.free = {size: [end] for size in copies}
             return
         near = self._to_local(save, copies) if self.plan.mode == "local" else self._to_peer(save, copies)
         self.free = {size: [end] for size, end in near.items()}
         if self.plan.drain_every and (save + 1) % self.plan.drain_every == 0:
-            end = self._write(save, DRAIN_WRITE, self.writers, near)
+            end = self._write(save, self._drain_write, self.writers, near)
             self.drained[save] = end
             if self.plan.mode == "peer":
                 # The drain reads the snapshot itself.
@@ -152,7 +161,7 @@ class _Saver:
         ``after`` are the rows that it waits for, by bytes of a rank.
         """
         plan, rows = self.plan, self.rows
-        label = f"{self.name} drain" if stream == DRAIN_WRITE else self.name
+        label = f"{self.name} drain" if stream == self._drain_write else self.name
         common: dict[str, Any] = {"stream": stream} | self.common
         first = self.writers[0]
         mine = [row for size, row in after.items() if size == plan.state_bytes[first]]
@@ -163,7 +172,7 @@ class _Saver:
             waits = list(after.values()) or None
             rows.add("barrier", together, name=f"{label} begin", after=waits, **common)
         for piece in plan.written:
-            if stream == DRAIN_WRITE and plan.mode == "local":
+            if stream == self._drain_write and plan.mode == "local":
                 last = self._drain_piece(save, piece, after[plan.state_bytes[piece.ranks[0]]])
             else:
                 last = plan.write_piece(rows, piece, plan.folder(save), label, **common)
@@ -183,8 +192,8 @@ class _Saver:
         plan, rows = self.plan, self.rows
         ranks, local, file = piece.ranks, plan.local_file(save), f"{plan.folder(save)}/{piece.file}"
         label = f"{self.name} drain"
-        reads: dict[str, Any] = {"stream": DRAIN_READ} | self.common
-        writes: dict[str, Any] = {"stream": DRAIN_WRITE} | self.common
+        reads: dict[str, Any] = {"stream": self._drain_read} | self.common
+        writes: dict[str, Any] = {"stream": self._drain_write} | self.common
         rows.open(ranks, local, name=f"{label} read open", after=[after], **reads)
         rows.open(ranks, file, create=True, name=f"{label} open", **writes)
         for begin, size in plan.parts(piece.bytes):
@@ -216,7 +225,7 @@ class _Saver:
     def _to_local(self, save: int, copies: dict[int, int]) -> dict[int, int]:
         """Add the writes to node-local storage; return the last row by bytes of a rank."""
         plan, rows, found = self.plan, self.rows, {}
-        common: dict[str, Any] = {"stream": WRITE} | self.common
+        common: dict[str, Any] = {"stream": self._write_stream} | self.common
         # The file of the save before the last is written over, so its drain must be through.
         older = [self.drained[save - 2]] if save - 2 in self.drained else []
         for size, ranks in plan.by_size.items():
@@ -248,7 +257,15 @@ class _Saver:
             for _, some in plan.parts(size):
                 common = {"bytes": some, "tag": save} | self.common
                 found[size] = rows.add(
-                    "send", ranks, peer=peers, stream=WRITE, after=after, name=f"{self.name} send", **common
+                    "send",
+                    ranks,
+                    peer=peers,
+                    stream=self._write_stream,
+                    after=after,
+                    name=f"{self.name} send",
+                    **common,
                 )
-                rows.add("recv", peers, peer=ranks, stream=DRAIN_READ, name=f"{self.name} recv", **common)
+                rows.add(
+                    "recv", peers, peer=ranks, stream=self._drain_read, name=f"{self.name} recv", **common
+                )
         return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from fabricsim.cli import gen_checkpoint
+from fabricsim.cli import gen_checkpoint, gen_llm
 from fabricsim.cli.options import HelpFormatter
 
 NAME = "gen"
 SUMMARY = "generate the trace of a workload"
 
 #: Every workload. One has NAME, SUMMARY, add_arguments(parser) and run(args), as a command has.
-WORKLOADS = (gen_checkpoint,)
+WORKLOADS = (gen_llm, gen_checkpoint)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fabricsim.trace import Trace
 from fabricsim.trace import schema as trace_schema
 
-__all__ = ["Rows"]
+__all__ = ["Ranks", "Rows"]
+
+#: Ranks of a row.
+Ranks = Sequence[int] | npt.NDArray[np.int32]
 
 
 class Rows:
@@ -26,15 +31,18 @@ class Rows:
         self._provenance = provenance
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, kind: str, ranks: Sequence[int], **columns: Any) -> int:
-        """Add a row and return its id; ``columns`` are those of the trace schema."""
+    def add(self, kind: str, ranks: Ranks, **columns: Any) -> int:
+        """Add a row and return its id; ``columns`` are those of the trace schema.
+
+        Ranks and peers may be arrays, int32[n]: many rows may share one.
+        """
         operation = len(self._rows)
-        self._rows.append({"id": operation, "kind": kind, "ranks": list(ranks)} | columns)
+        self._rows.append({"id": operation, "kind": kind, "ranks": ranks} | columns)
         return operation
 
     def open(
         self,
-        ranks: Sequence[int],
+        ranks: Ranks,
         file: str,
         *,
         create: bool = False,
@@ -54,11 +62,11 @@ class Rows:
         words = [word for word, on in (("create", create), ("excl", excl), ("trunc", trunc)) if on]
         return self.add("open", ranks, file=file, flags=",".join(words) or None, **columns)
 
-    def read(self, ranks: Sequence[int], file: str, size_bytes: int, **columns: Any) -> int:
+    def read(self, ranks: Ranks, file: str, size_bytes: int, **columns: Any) -> int:
         """Add a read and return its id; see ``write``."""
         return self._transfer("read", ranks, file, size_bytes, **columns)
 
-    def write(self, ranks: Sequence[int], file: str, size_bytes: int, **columns: Any) -> int:
+    def write(self, ranks: Ranks, file: str, size_bytes: int, **columns: Any) -> int:
         """Add a write and return its id.
 
         Parameters
@@ -76,7 +84,7 @@ class Rows:
     def _transfer(
         self,
         kind: str,
-        ranks: Sequence[int],
+        ranks: Ranks,
         file: str,
         size_bytes: int,
         *,
@@ -98,7 +106,20 @@ class Rows:
             if field.name == "kind":
                 codes = pa.array([trace_schema.KINDS.index(kind) for kind in values], pa.int8())
                 arrays.append(pa.DictionaryArray.from_arrays(codes, trace_schema.KIND_DICTIONARY))
+            elif field.name in ("ranks", "peer"):
+                arrays.append(_lists(values, field.type))
             else:
                 arrays.append(pa.array(values, field.type))
         metadata = trace_schema.metadata(self._provenance)
         return Trace(pa.table(arrays, schema=pa.schema(fields, metadata)))
+
+
+def _lists(values: Sequence[Ranks | None], kind: pa.DataType) -> pa.Array:
+    """Return lists of integers as a column."""
+    missing = np.array([value is None for value in values])
+    parts = [np.asarray([] if value is None else value, np.int32) for value in values]
+    offsets = np.zeros(len(parts) + 1, np.int32)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
+    mask = pa.array(missing) if missing.any() else None
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), mask=mask).cast(kind)
