@@ -98,6 +98,23 @@ def _demo(options: Mapping[str, Any]) -> Trace:
     return demo_trace()
 
 
+# ---- training steps: the options of ``fabricsim gen llm``
+
+
+def _llm_options() -> dict[str, Option]:
+    from fabricsim.workload.training.options import ALIASES, Training
+
+    # The training checks its values itself, all of them together.
+    options = {_short(one.name): Option(one.name, "", False) for one in dataclasses.fields(Training)}
+    return options | {alias: options[_short(name)] for alias, name in ALIASES.items()}
+
+
+def _llm(options: Mapping[str, Any]) -> Trace:
+    from fabricsim.workload import llm
+
+    return llm(**options)
+
+
 # ---- checkpoints: the options of ``fabricsim gen checkpoint``
 
 _SAVED = ("sharding", "weights", "optimiser", "vocab_multiple")
@@ -150,6 +167,7 @@ GENERATORS: Mapping[str, Generator] = {
     one.name: one
     for one in (
         *map(_simple, ("collective", "permutation", "incast", "file_io")),
+        Generator("llm", _llm_options, _llm),
         Generator("checkpoint", _checkpoint_options, _checkpoint),
         Generator("demo", dict, _demo),
     )

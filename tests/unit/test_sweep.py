@@ -116,6 +116,16 @@ def test_generators_take_options_by_short_and_full_names():
     assert set(GENERATORS) >= {"collective", "permutation", "incast", "file_io", "checkpoint", "demo"}
 
 
+def test_training_steps_take_the_options_of_gen_llm():
+    options = {"model": "gpt2", "ranks": 8, "gbs": 8, "seq": 512}
+    trace = make_trace("llm", options | {"tp": 2, "jitter.sigma": 0.1, "bucket": "50MB"})
+    assert trace.n_ranks == 8 and trace.provenance["generator"] == "fabricsim.workload.llm"
+    with pytest.raises(ConfigError, match="a multiple of tensor x context x pipeline, 3"):
+        make_trace("llm", options | {"tp": 3})
+    with pytest.raises(ConfigError, match="found tp and tensor, allowed: one of them"):
+        make_trace("llm", options | {"tp": 2, "tensor": 2})
+
+
 @pytest.mark.parametrize(
     "workload, options, texts",
     [
