@@ -11,11 +11,11 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fabricsim.errors import ConfigError, InputError, Problem
 
@@ -26,6 +26,8 @@ LIMIT = 1 << 62
 #: Ranks of a job, at most.
 MAX_RANKS = 1 << 20
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, LookupError, OverflowError)
 
@@ -56,6 +58,20 @@ class Notes:
 def fail(where: str, message: str) -> InputError:
     """The InputError of one problem, to be raised by the caller."""
     return InputError([Problem(where, message)])
+
+
+def each(items: Iterable[_T], read: Callable[[_T], _R]) -> list[_R]:
+    """What `read` makes of every item; raises one InputError with the problems of all."""
+    made: list[_R] = []
+    problems: list[Problem] = []
+    for item in items:
+        try:
+            made.append(read(item))
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    return made
 
 
 def members(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

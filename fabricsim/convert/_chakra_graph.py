@@ -11,6 +11,7 @@ from fabricsim.convert import ConvertReport, _collectives
 from fabricsim.convert._captures import LIMIT, MAX_RANKS, Notes, everyone, fail, whole
 from fabricsim.convert._collectives import Call
 from fabricsim.convert._rows import HOST_STREAM, Rows, match_messages, message_row, micros_to_ps, topological
+from fabricsim.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from fabricsim.convert.chakra import Node, RankFile
@@ -55,12 +56,17 @@ def build(
     group_of = _Groups(files, known, world, notes)
     starts = [n.start for f in files for n in f.nodes if n.start]
     first = min(starts, default=0)
+    problems: list[Problem] = []
     for f, order in zip(files, orders, strict=True):
         lanes = _Lanes()
         for index in order:
             node = f.nodes[index]
-            made = _columns(node, f.rank, notes)
-            if made is None:
+            try:
+                made = _columns(node, f.rank, notes)
+            except InputError as error:
+                problems.extend(error.problems)
+                continue
+            if made is None or problems:
                 continue
             if node.start:
                 made["start_ps"] = micros_to_ps(node.start - first, node.place, "start_time_micros")
@@ -76,6 +82,8 @@ def build(
                 if max(ends) >= world:
                     raise fail(node.place, f"rank {max(ends)} is not in the job of {world} ranks")
                 messages[made["kind"], *ends, made["tag"]].append(row)
+    if problems:
+        raise InputError(problems)
     _add_collectives(calls, rows, priority, row_of, {f.rank for f in files}, notes)
     _add_dependencies(files, orders, parents, rows, priority, row_of)
     match_messages(messages, rows, priority, {f.rank for f in files}, notes)

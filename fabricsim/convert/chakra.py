@@ -50,6 +50,7 @@ from fabricsim.convert._captures import (
     MAX_RANKS,
     Notes,
     bare,
+    each,
     fail,
     files_of,
     members,
@@ -60,7 +61,7 @@ from fabricsim.convert._captures import (
     whole,
 )
 from fabricsim.convert._chakra_graph import build
-from fabricsim.errors import ConfigError, Problem
+from fabricsim.errors import ConfigError, InputError, Problem
 
 INVALID, METADATA, MEM_LOAD, MEM_STORE, COMP, SEND, RECV, COLL = range(8)
 LAST_TYPE = 10
@@ -159,7 +160,7 @@ def convert(
     known = read_groups(groups)
     notes = Notes()
     found = [(name, data) for name, data in members(path, _is_candidate) if _is_chakra(name, data, notes)]
-    captures = [_rank_file(name, data) for name, data in _of_prefix(found, prefix, str(path))]
+    captures = each(_of_prefix(found, prefix, str(path)), lambda member: _rank_file(*member))
     captures = _assign_ranks(captures, str(path), world, notes)
     return build(captures, str(path), known, world, deps, files_of(path, _is_candidate), notes)
 
@@ -222,10 +223,13 @@ def _rank_file(name: str, data: bytes) -> RankFile:
     else:
         _read_json(capture, data)
     seen: set[int] = set()
+    twice = []
     for node in capture.nodes:
         if node.id in seen:
-            raise fail(node.place, f"a second node with id {node.id}")
+            twice.append(node)
         seen.add(node.id)
+    if twice:
+        raise InputError([Problem(node.place, f"a second node with id {node.id}") for node in twice])
     return capture
 
 
@@ -255,15 +259,12 @@ def _assign_ranks(files: list[RankFile], where: str, world: int | None, notes: N
 
 
 def _read_protobuf(capture: RankFile, data: bytes) -> None:
-    first = True
-    for start, end in _protobuf.messages(data):
-        if first:
-            _check_metadata(data, start, end)
-            first = False
-            continue
-        capture.nodes.append(_node(capture, data, start, end))
-    if first:
+    spans = _protobuf.messages(data)
+    first = next(spans, None)
+    if first is None:
         raise _protobuf.WireError(0, "an empty file; it should begin with its metadata")
+    _check_metadata(data, *first)
+    capture.nodes += each(spans, lambda span: _node(capture, data, *span))
 
 
 def _check_metadata(data: bytes, start: int, end: int) -> None:
@@ -381,7 +382,9 @@ def _read_json(capture: RankFile, data: bytes) -> None:
         raise fail(capture.name, "workload_graph: allowed: a list of nodes")
     if document.get("ngpus") is not None:
         capture.world = whole(document["ngpus"], capture.name, "ngpus", 1, MAX_RANKS)
-    for index, entry in enumerate(graph):
+
+    def one(item: tuple[int, Any]) -> None:
+        index, entry = item
         where = f"{capture.name}: workload_graph[{index}]"
         if not isinstance(entry, dict):
             raise fail(where, f"found {shown(entry)}, allowed: a node")
@@ -404,3 +407,5 @@ def _read_json(capture: RankFile, data: bytes) -> None:
         node.place = f"{capture.name}: node {node.id} (workload_graph[{index}])"
         _check_type(node)
         capture.nodes.append(node)
+
+    each(enumerate(graph), one)

@@ -64,6 +64,7 @@ from fabricsim.convert._captures import (
     MAX_RANKS,
     Notes,
     bare,
+    each,
     everyone,
     fail,
     files_of,
@@ -78,7 +79,7 @@ from fabricsim.convert._captures import (
 from fabricsim.convert._collectives import Call
 from fabricsim.convert._kineto_graph import build
 from fabricsim.convert.chakra import read_groups
-from fabricsim.errors import ConfigError, Problem
+from fabricsim.errors import ConfigError, InputError, Problem
 
 GPU_CATEGORIES = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 RUNTIME_CATEGORIES = frozenset({"cuda_runtime", "cuda_driver", "hip_runtime", "runtime"})
@@ -189,10 +190,12 @@ def convert(
     captures, beside = _read(path, world, notes)
     job = _world(captures, world, notes)
     records = _records(path, et, captures, beside, notes)
-    calls = {
-        rank: _calls(capture, rank, job, known, records.get(rank), notes)
-        for rank, capture in captures.items()
-    }
+
+    def of_rank(entry: tuple[int, Capture]) -> tuple[int, list[tuple[Op, Call | None]]]:
+        rank, capture = entry
+        return rank, _calls(capture, rank, job, known, records.get(rank), notes)
+
+    calls = dict(each(captures.items(), of_rank))
     sources = files_of(path, _is_candidate)
     if et is not None:
         sources += pytorch_et.sources(et)
@@ -229,15 +232,20 @@ def _records(
 
 def _read(path: str | os.PathLike[str], world: int | None, notes: Notes) -> tuple[dict[int, Capture], int]:
     """The Kineto traces by rank, and how many PyTorch ETs lie beside them."""
-    found: list[Capture] = []
     beside = 0
-    for name, data in members(path, _is_candidate):
+
+    def one(member: tuple[str, bytes]) -> Capture | None:
+        nonlocal beside
+        name, data = member
         if b'"traceEvents"' in data:
-            found.append(read_file(name, data))
-        elif pytorch_et.looks_like(data):
+            return read_file(name, data)
+        if pytorch_et.looks_like(data):
             beside += 1
         else:
             notes.warn(f"{name} is JSON, but not a Kineto trace: skipped")
+        return None
+
+    found = [capture for capture in each(members(path, _is_candidate), one) if capture is not None]
     if not found:
         raise fail(str(path), 'no Kineto trace in it, allowed: JSON with "traceEvents"')
     by_rank: dict[int, Capture] = {}
@@ -290,11 +298,17 @@ def read_file(name: str, data: bytes) -> Capture:
             _group_entry(capture, entry)
     base = whole(document.get("baseTimeNanoseconds", 0), name, "baseTimeNanoseconds", 0, LIMIT)
     launches: dict[Any, HostCall] = {}
+    problems: list[Problem] = []
     for index, event in enumerate(document["traceEvents"]):
-        if not isinstance(event, dict):
-            raise fail(f"{name}: traceEvents[{index}]", f"found {shown(event)}, allowed: an event")
-        if event.get("ph") == "X":
-            _event(capture, launches, index, event, base)
+        try:
+            if not isinstance(event, dict):
+                raise fail(f"{name}: traceEvents[{index}]", f"found {shown(event)}, allowed: an event")
+            if event.get("ph") == "X":
+                _event(capture, launches, index, event, base)
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
     for op in capture.ops:
         call = launches.get(op.correlation)
         if call is not None and op.correlation is not None:
@@ -391,10 +405,8 @@ def _calls(
                 capture.name,
                 f"{len(kernels)} communication kernels, but {len(et.records)} collectives in {et.name}",
             )
-        return [
-            (op, _call_from_record(op, record, et, capture, rank, world))
-            for op, record in zip(kernels, et.records, strict=True)
-        ]
+        pairs = zip(kernels, et.records, strict=True)
+        return each(pairs, lambda p: (p[0], _call_from_record(*p, et, capture, rank, world)))
     if len(bare_kernels) == len(kernels) and kernels:
         op = bare_kernels[0]
         raise fail(
@@ -406,10 +418,12 @@ def _calls(
         text = "communication kernels without sizes, such as batches of sends and receives"
         notes.count(f"{text}, taken as compute of their measured time", len(bare_kernels))
     bare_ids = {id(op) for op in bare_kernels}
-    return [
-        (op, None if id(op) in bare_ids else _call_from_args(op, capture, rank, world, known, notes))
-        for op in kernels
-    ]
+
+    def one(op: Op) -> tuple[Op, Call | None]:
+        bare = id(op) in bare_ids
+        return op, None if bare else _call_from_args(op, capture, rank, world, known, notes)
+
+    return each(kernels, one)
 
 
 def _call_from_record(

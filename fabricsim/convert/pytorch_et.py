@@ -28,6 +28,7 @@ from fabricsim.convert._captures import (
     MAX_RANKS,
     Notes,
     bare,
+    each,
     everyone,
     fail,
     files_of,
@@ -108,13 +109,14 @@ def convert(path: str | os.PathLike[str], *, world_size: int | None = None) -> C
     captures = read(path, notes)
     found = job_size(captures, world, notes)
     rows = Rows()
-    calls, messages = [], {}
+    asked, messages = [], {}
     for rank, capture in captures.items():
         for k, record in enumerate(capture.records):
             if record.kind in ("send", "recv"):
                 messages[rank, k] = record
             else:
-                calls.append(call(record, capture, rank, found, k))
+                asked.append((record, capture, rank, found, k))
+    calls = each(asked, lambda one: call(*one))
     order: list[tuple[int, int]] = []
     matched = _collectives.match(calls)
     _collectives.check_members(matched, set(captures))
@@ -179,12 +181,16 @@ def read(path: str | os.PathLike[str], notes: Notes, *, mixed: bool = False) -> 
     What is no ET is told in `notes`, unless other files are expected there (`mixed`).
     """
     by_rank: dict[int, RankRecords] = {}
-    captures = []
-    for name, data in members(path, _is_candidate):
+
+    def one(member: tuple[str, bytes]) -> RankRecords | None:
+        name, data = member
         if looks_like(data):
-            captures.append(read_file(name, data))
-        elif not mixed:
+            return read_file(name, data)
+        if not mixed:
             notes.warn(f"{name} is JSON, but not a PyTorch ET: skipped")
+        return None
+
+    captures = [capture for capture in each(members(path, _is_candidate), one) if capture is not None]
     if not captures:
         raise fail(str(path), 'no PyTorch ET in it, allowed: JSON with "schema" and "nodes"')
     for capture in captures:
@@ -226,7 +232,9 @@ def read_file(name: str, data: bytes) -> RankRecords:
         raise fail(f"{name}: schema", f"found {shown(schema)}, allowed: 1.0.x and 1.1.x")
     capture = RankRecords(name, None, [])
     found = []
-    for index, node in enumerate(nodes):
+
+    def one(entry: tuple[int, Any]) -> None:
+        index, node = entry
         if not isinstance(node, dict):
             raise fail(f"{name}: nodes[{index}]", f"found {shown(node)}, allowed: a node")
         title = node.get("name")
@@ -235,13 +243,15 @@ def read_file(name: str, data: bytes) -> RankRecords:
             record = _record(node, where)
             if record is None:
                 capture.waits += 1
-                continue
+                return
             order = whole(node.get("id", index), where, "id", 0, LIMIT)
             found.append((order, index, record))
         elif isinstance(title, str) and "process_group:init" in title:
             values = _values(node.get("inputs"))
             if values:
                 capture.groups.update(parse_process_groups(values[0], f"{name}: node {node.get('id')}"))
+
+    each(enumerate(nodes), one)
     capture.records = [record for _, _, record in sorted(found, key=lambda item: item[:2])]
     capture.rank = _own_rank(capture)
     return capture

@@ -226,3 +226,33 @@ def test_two_files_of_a_rank(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(kineto_document()))
     with pytest.raises(InputError, match="a second trace of rank 0"):
         kineto.convert(tmp_path)
+
+
+def test_all_problems_of_a_capture_at_once(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        p = make.Profile(rank, 2)
+        for k in range(3):
+            p.collective(100 * k + 10, 100 * k + 18, 5, **make.NCCL)
+        p.events[2]["ts"] = "soon"
+        p.events[-1]["dur"] = -1
+        p.write(tmp_path / "kineto")
+    calls = make.Profile(0, 1)
+    for change in ({"dtype": "Quad"}, {"In msg nelems": -1}, {"Collective name": "frobnicate"}):
+        calls.collective(10, 18, 5, **(make.NCCL | change))
+    calls.write(tmp_path / "args")
+    bad = [make.record(k, "all_to_allv", 4, rank=0, sends=(1, 9)) for k in (3, 4)]
+    make.write_pytorch_et(tmp_path / "et", {0: bad, 1: bad})
+    nodes = [make.node(k, 77) for k in (1, 2)]
+    make.write_et(tmp_path / "chakra", {0: nodes, 1: nodes})
+    kinds = [make.node(k, 7, comm_type=99, comm_size=4) for k in (1, 2)]
+    make.write_et(tmp_path / "types", {0: kinds, 1: kinds})
+    for folder, convert, many in (
+        ("kineto", kineto.convert, 4),
+        ("args", kineto.convert, 3),
+        ("et", pytorch_et.convert, 4),
+        ("chakra", chakra.convert, 4),
+        ("types", chakra.convert, 4),
+    ):
+        with pytest.raises(InputError) as caught:
+            convert(tmp_path / folder)
+        assert len({(p.where, p.message) for p in caught.value.problems}) == many, folder
