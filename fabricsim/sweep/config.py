@@ -147,8 +147,10 @@ class Sweep:
                     Problem(self.where, f"no {name} is given, allowed: one, or several that vary")
                 )
         problems += self._sampling_problems(factors)
-        if not self.objectives:
-            problems.append(Problem(f"{self.where}:objectives", "found none, allowed: at least one"))
+        if not self.objectives or not all(isinstance(one, str) and one for one in self.objectives):
+            text = f"found {self.objectives!r}, allowed: one path of a figure, or several"
+            problems.append(Problem(f"{self.where}:objective", text))
+        problems += [Problem(self._place(k), _NO_NUMBER) for k, value in fixed.items() if _endless(value)]
         if not problems:
             problems += self._option_problems(fixed, factors)
         if problems:
@@ -205,6 +207,8 @@ class Sweep:
         else:
             problems.append(Problem(self._place(key), f"found {given!r}, allowed: a list, or a text"))
             return []
+        if any(_endless(value) for value in values):
+            problems.append(Problem(self._place(key), _NO_NUMBER))
         if not values:
             problems.append(Problem(self._place(key), "found no values, allowed: at least one"))
         return values
@@ -212,7 +216,7 @@ class Sweep:
     def _sampling_problems(self, factors: Sequence[Factor]) -> list[Problem]:
         problems = []
         if self.sampling not in SAMPLINGS:
-            text = unknown_name("sampling", self.sampling, SAMPLINGS)
+            text = unknown_name("sampling", str(self.sampling), SAMPLINGS)
             problems.append(Problem(f"{self.where}:sampling", text))
         if self.sampling == "grid":
             if self.points is not None:
@@ -369,7 +373,7 @@ class Sweep:
                     given=given,
                     cluster=data,
                     overrides=tuple(_under("cluster", given).items()),
-                    workload=workload,
+                    workload=str(Path(workload).resolve()) if file and Path(workload).is_file() else workload,
                     options=_under("workload", given),
                     seed=given.get("seed", 1),
                     replay=_under("replay", given),
@@ -395,6 +399,13 @@ class Sweep:
         ]
         of = f" of {' and '.join(shown)}" if shown else ""
         return f"<Sweep: {len(self.settings())} points, {self.sampling}{of}>"
+
+
+_NO_NUMBER = "found inf or nan, allowed: a finite number"
+
+
+def _endless(value: Value) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _key(key: str) -> str:

@@ -195,8 +195,12 @@ class Folder:
             raise InputError([Problem(str(path), error.strerror or str(error))]) from error
         except (ValueError, RecursionError) as error:
             raise InputError([Problem(str(path), f"not JSON: {error}")]) from error
-        if not isinstance(plan, dict) or not isinstance(plan.get("points"), list):
-            raise InputError([Problem(str(path), "not the plan of a sweep: no list of points")])
+        wanted = {"fixed": dict, "factors": list, "sampling": str, "objectives": list, "points": list}
+        if not isinstance(plan, dict) or any(not isinstance(plan.get(k), t) for k, t in wanted.items()):
+            raise InputError([Problem(str(path), f"not the plan of a sweep: needs {', '.join(wanted)}")])
+        width = 1 + sum(len(keys) for keys in plan["factors"])
+        if any(not isinstance(row, list) or len(row) != width for row in plan["points"]):
+            raise InputError([Problem(str(path), f"not the plan of a sweep: points need {width} values")])
         return plan
 
     def save_table(self, table: pa.Table) -> None:

@@ -268,10 +268,10 @@ class _Claims:
             return True
         try:
             fcntl.lockf(self._handle(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(point))
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             return False
-        except OSError as error:
-            raise EngineError(f"{self.path}: cannot be locked: {error.strerror or error}") from error
+        except OSError:  # a file system without locks: the same
+            return True
         return True
 
     def release(self, point: Point) -> None:

@@ -268,7 +268,11 @@ def test_latin_hypercubes_meet_each_range_evenly():
         ({"paired": [{"seed": [1, 2], "replay.max_time": ["1s"]}]}, ["seed has 2, replay.max_time has 1"]),
         ({"paired": [{"seed": "1..5"}]}, ["found an interval"]),
         ({"vary": {"seed": "1:2000:1", "cluster.transport.mtu": "1:2000:1"}}, ["4000000 points"]),
-        ({"objectives": ()}, ["objectives"]),
+        ({"objectives": ()}, ["objective: found ()"]),
+        ({"objectives": [5]}, ["objective: found [5]"]),
+        ({"sampling": 5}, ["unknown sampling '5'"]),
+        ({"vary": {"cluster.x": [float("nan")]}}, ["cluster.x: found inf or nan"]),
+        ({"fixed": FIXED | {"cluster.x": float("inf")}}, ["cluster.x: found inf or nan"]),
         ({"fixed": FIXED | {"workload": "incats"}}, ["did you mean 'incast'"]),
     ],
 )

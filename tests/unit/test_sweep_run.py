@@ -21,6 +21,8 @@ from fabricsim.result import Result
 from fabricsim.sweep import Study, Sweep, run_sweep
 from fabricsim.sweep import point as points_module
 from fabricsim.sweep.files import Folder
+from fabricsim.trace import write_trace
+from fabricsim.workload import collective
 
 #: Where the package is, for other processes.
 PACKAGE = [str(Path(fabricsim.__file__).parents[1])]
@@ -151,6 +153,15 @@ def test_none_that_can_be_built_is_an_error(at):
     assert "found 10 ranks" in str(told.value)
 
 
+def test_a_trace_is_a_workload_wherever_the_process_is(at, monkeypatch):
+    folder, _ = at
+    write_trace(collective("all_reduce", size_bytes=4096, n_ranks=4), "t.arrow")
+    points = sweep_of("t.arrow", vary={"seed": [1, 2]}).all_points
+    monkeypatch.chdir(folder.parent)
+    assert points_module.run_point(points[0]).status == "complete"
+    assert points[0].given["workload"] == "t.arrow" and points[0].sources["workload"]
+
+
 # ---- where it runs
 
 
@@ -187,10 +198,10 @@ def test_any_executor_gives_the_same_bytes(at):
 
 def test_processes_give_the_same_bytes_and_one_that_dies_is_told(at):
     folder, workload = at
-    vary = {"workload.ranks": [2, 4], "workload.what": ["ok", "crash"]}
-    study = run_sweep(sweep_of(workload, vary=vary), "jobs", jobs=2)
-    assert study.counts() == {"complete": 2, "failed": 2}
-    assert [error for *_, error in study.troubles()] == ["the process that ran it ended abruptly"] * 2
+    pairs = [{"workload.ranks": [2, 2, 4], "workload.what": ["ok", "crash", "ok"]}]
+    study = run_sweep(sweep_of(workload, vary={}, paired=pairs), "jobs", jobs=2)
+    assert study.counts() == {"complete": 2, "failed": 1}
+    assert [error for *_, error in study.troubles()] == ["the process that ran it ended abruptly"]
     ok = run_sweep(sweep_of(workload, vary={"workload.ranks": [2, 4], "workload.what": ["ok"]}), "here")
     for name, *_ in ok.plan["points"]:
         file = f"points/{name}.arrow"
@@ -278,7 +289,7 @@ def start(folder, workload, *more):
     )
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "took too long"
@@ -290,7 +301,7 @@ def test_two_processes_share_a_folder_and_one_may_be_killed(at):
     first, second = start(folder, workload), start(folder, workload)
     until(lambda: len(calls(folder)) >= 3)
     first.kill()
-    out, _ = second.communicate(timeout=60)
+    out, _ = second.communicate(timeout=120)
     first.communicate()
     assert second.returncode == 0 and "7 points: 7 complete" in out
     # None ran twice but the one that was killed.
@@ -303,7 +314,7 @@ def test_ctrl_c_leaves_whole_files_and_no_processes(at):
     process = start(folder, workload, "--jobs", "2")
     until(lambda: len([*(folder / "out/points").glob("*.arrow")]) >= 1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "goes on from there" in err and "Traceback" not in err
     # Pipes are closed: nothing that held them still runs.
     statuses = table(folder / "out/sweep.arrow")["status"].to_pylist()
@@ -353,10 +364,14 @@ def test_folders_that_are_none_are_told(at):
     (folder / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
         run_sweep(sweep_of(workload), "file")
-    (folder / "sweep.json").write_text("[]")
-    for path, told in (("nothing", "No such file"), (".", "not the plan of a sweep")):
+    with pytest.raises(InputError, match="No such file"):
+        Study.load("nothing")
+    good = sweep_of(workload).plan()
+    bad = ["[]", "{", json.dumps(good | {"points": [["a"]]}), json.dumps(good | {"factors": 3})]
+    for text, told in zip(bad, ["needs fixed", "not JSON", "points need 3", "needs fixed"], strict=True):
+        (folder / "sweep.json").write_text(text)
         with pytest.raises(InputError, match=told):
-            Study.load(path)
+            Study.load(folder)
     assert Folder(folder).load("none") is None
 
 
