@@ -22,6 +22,7 @@ from fabricsim.cli import (
     convert,
     demo,
     doctor,
+    export,
     flows,
     gen,
     goodput,
@@ -46,7 +47,7 @@ GROUPS = {
     "choose hardware": (platforms, accelerators),
     "get a trace": (gen, convert),
     "run": (replay, flows, bench, ior, mdtest, sweep, goodput),
-    "look at results": (inspect, compare, report),
+    "look at results": (inspect, compare, report, export),
     "check": (validate, repair),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)

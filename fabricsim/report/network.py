@@ -66,6 +66,23 @@ class Samples:
         sums = np.bincount(flat, weights=self.values[name][mine], minlength=groups * pieces)
         return sums.reshape(groups, pieces)
 
+    def use(self, links: Links, chosen: np.ndarray) -> np.ndarray:
+        """Return the share of each piece in which each of some links was in use: links x pieces, 0 to 1.
+
+        A packet counts when it joins a queue: what does not fit into a piece is on the wire after it.
+        """
+        row = np.full(len(links), -1, np.int64)
+        row[chosen] = np.arange(len(chosen))
+        arrived = self.sums("bytes", row, len(chosen))
+        # Rates in Mb/s are bits a microsecond.
+        room = links.columns["rate_mbps"][chosen, None] * np.diff(self.edges) / 8e6
+        waiting = np.zeros(len(chosen))
+        for piece in range(arrived.shape[1]):
+            total = waiting + arrived[:, piece]
+            arrived[:, piece] = np.minimum(total, room[:, piece])
+            waiting = total - arrived[:, piece]
+        return arrived / room
+
 
 def links_of(result: Result) -> Links:
     """Read the links and put them into classes by network, tiers and kinds of their nodes."""
@@ -109,8 +126,8 @@ def _kinds(names: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     return np.array(codes, np.int64)[encoded.indices.to_numpy()], list(found)
 
 
-def samples_of(result: Result) -> Samples | None:
-    """Read the samples, in at most ``MOST_PIECES`` pieces of time; None where none were recorded."""
+def samples_of(result: Result, most_pieces: int = MOST_PIECES) -> Samples | None:
+    """Read the samples, in so many pieces of time at most; None where none were recorded."""
     series = result.series
     if series is None or not series.num_rows:
         return None
@@ -122,9 +139,9 @@ def samples_of(result: Result) -> Samples | None:
         period = int(np.gcd.reduce(times[:-1])) or period
     starts = np.maximum(np.concatenate([[0], times[:-1]]), times - period)
     edges = np.unique(np.concatenate([[0], starts, times]))
-    if len(edges) > MOST_PIECES + 1:
+    if len(edges) > most_pieces + 1:
         end = int(times[-1])
-        width = -(-end // (MOST_PIECES * period)) * period
+        width = -(-end // (most_pieces * period)) * period
         edges = np.append(np.arange(0, end, width), end)
     piece = np.searchsorted(edges, time - 1, side="right") - 1
     names = ("bytes", "packets", "ecn_marks", "paused_ps", "max_queue_bytes")

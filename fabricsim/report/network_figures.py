@@ -155,21 +155,15 @@ def links_over_time(links: Links, samples: Samples | None) -> Figure:
     title = "Links over time"
     if samples is None:
         return Figure(name="link-time", title=title, text=_NO_SAMPLES)
-    rate = links.columns["rate_mbps"]
-    group = np.full(len(links), -1, np.int64)
-    room = np.zeros(len(links.classes))
+    width = np.diff(samples.edges)
+    tiers = np.zeros((len(links.classes), len(width)))
     for at, one in enumerate(links.classes):
-        group[one.links], room[at] = at, float(rate[one.links].sum())
-    width = np.diff(samples.edges).astype(float)
-    # Bytes over what fits: rate in Mb/s is rate bits a microsecond, so rate / 8e6 bytes a picosecond.
-    tiers = 100 * samples.sums("bytes", group, len(room)) * 8e6 / (room[:, None] * width)
+        rate = links.columns["rate_mbps"][one.links]
+        tiers[at] = 100 * rate @ samples.use(links, one.links) / rate.sum()
     top = np.argsort(-links.columns["busy_ps"], kind="stable")[:TOP_LINKS]
     top = top[links.columns["busy_ps"][top] > 0]
-    alone = np.full(len(links), -1, np.int64)
-    alone[top] = np.arange(len(top))
-    ones = 100 * samples.sums("bytes", alone, len(top)) * 8e6 / (rate[top, None] * width)
     names = [f"all {one.name}" for one in links.classes] + [links.name(at) for at in top.tolist()]
-    z = np.minimum(np.concatenate([tiers, ones]), 100)
+    z = np.concatenate([tiers, 100 * samples.use(links, top)])
     unit, unit_name = time_unit(int(samples.edges[-1]))
     data = {
         "type": "heatmap",

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from fabricsim.result import Result
 
-__all__ = ["Sample", "one_array", "pattern", "sample"]
+__all__ = ["Sample", "one_array", "pattern", "sample", "sample_of", "spread"]
 
 #: Operations of ranks that are looked at one by one, about; ranks that are looked at.
 MOST_ROWS, MOST_RANKS = 1_000_000, 64
@@ -39,6 +39,10 @@ class Sample:
     names: tuple[str, ...]
     start: np.ndarray
     end: np.ndarray
+    id: np.ndarray
+    size: np.ndarray
+    group: np.ndarray
+    count: np.ndarray
 
     def even(self) -> Sample:
         """Return the operations of the evenly spread ranks alone, for means over them."""
@@ -55,10 +59,21 @@ class Sample:
     def of_ranks(self, ranks: np.ndarray) -> Sample:
         """Return the operations of some of the ranks."""
         mine = np.isin(self.rank, ranks)
-        columns = ("rank", "stream", "step", "kind", "name", "start", "end")
+        columns = ("rank", "stream", "step", "kind", "name", "start", "end", "id", "size", "group", "count")
         picked = {name: getattr(self, name)[mine] for name in columns}
         extremes = {rank: why for rank, why in self.extremes.items() if rank in ranks}
         return replace(self, ranks=ranks, extremes=extremes, **picked)
+
+    def rows_of(self, operation: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        """Return where an operation (by id) of a rank is in the arrays, -1 where it is not."""
+        if not len(self.id) or not len(operation):
+            return np.full(len(operation), -1, np.int64)
+        stride = int(max(self.id.max(), operation.max())) + 1
+        keys = self.rank * stride + self.id
+        order = np.argsort(keys, kind="stable")
+        wanted = rank.astype(np.int64) * stride + operation
+        at = np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)
+        return np.where((keys[order][at] == wanted) & (operation >= 0), order[at], -1)
 
     def told(self) -> str:
         """Say which ranks these are, for the words under a figure."""
@@ -77,11 +92,16 @@ def sample(result: Result, most_ranks: int = MOST_RANKS, most_rows: int = MOST_R
     most_ranks, most_rows
         How many at most; one rank is always read.
     """
-    ops = result.ops
     n_ranks = max(1, result.ranks.num_rows)
-    each = max(1, ops.num_rows // n_ranks)
+    each = max(1, result.ops.num_rows // n_ranks)
     ranks = spread(n_ranks, max(1, min(most_ranks, most_rows // each)))
-    extremes = _extremes(result.ranks)
+    return sample_of(result, ranks, _extremes(result.ranks))
+
+
+def sample_of(result: Result, ranks: np.ndarray, extremes: dict[int, str] | None = None) -> Sample:
+    """Read the operations of some ranks, and of those of ``extremes`` besides."""
+    ops, extremes = result.ops, extremes or {}
+    n_ranks = max(1, result.ranks.num_rows)
     if len(ranks) < n_ranks:
         wanted = sorted({*ranks.tolist(), *extremes})
         ops = ops.filter(pc.is_in(ops["rank"], pa.array(wanted, pa.int32())))
@@ -104,6 +124,10 @@ def sample(result: Result, most_ranks: int = MOST_RANKS, most_rows: int = MOST_R
         names=names,
         start=start[order],
         end=end[order],
+        id=ops["id"].to_numpy()[order],
+        size=ops["bytes"].to_numpy()[order],
+        group=_numbers(ops, "group", 0)[order],
+        count=_numbers(ops, "count", 1)[order],
     )
 
 
@@ -147,6 +171,13 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         return array.chunk(0) if array.num_chunks else pa.array([], array.type)
     return array
+
+
+def _numbers(ops: pa.Table, name: str, else_: int) -> np.ndarray:
+    """Return a column that results of older versions have not."""
+    if name not in ops.column_names:
+        return np.full(ops.num_rows, else_, np.int64)
+    return ops[name].to_numpy().astype(np.int64)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, tuple[str, ...]]:

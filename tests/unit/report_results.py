@@ -29,6 +29,7 @@ def small_result() -> Result:
         rows.add("recv", [4, 5], peer=[0, 1], bytes=50_000, stream=3, step=step, tag=step)
         rows.add("barrier", RANKS, stream=1, step=step)
     rows.write(RANKS, "/ckpt/{rank}", 4 << 20, stream=2)
+    rows.add("fsync", RANKS, file="/ckpt/{rank}", stream=2)
     cluster = fabricsim.Cluster.from_toml("demo-64-400g-lustre")
     return fabricsim.replay(rows.trace(), cluster, series_ps=5_000_000)
 
