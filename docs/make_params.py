@@ -7,14 +7,17 @@ A generated part lies between ``<!-- generated: WHAT -->`` and ``<!-- end -->``.
     results TABLE         columns of a table of a result
     presets               the clusters that come along
     pages FOLDER          links to the pages of a folder, by their titles
+    validation            published figures beside emulated ones: a minute, so only with --validation
     run COMMAND           the command (of fabricsim or python) and what it prints
     output                what the Python block before it prints
 
-``python docs/make_params.py`` rewrites the files, ``--check`` only names those that are not current.
+``python docs/make_params.py`` rewrites the files, ``--check`` only names those that are not current,
+``--validation`` makes that part anew too.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -33,12 +36,15 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def current(text: str, *, commands: bool = True) -> str:
-    """Return a page with its generated parts made anew; ``commands=False`` leaves the output of commands."""
+def current(text: str, *, commands: bool = True, validation: bool = False) -> str:
+    """Return a page with its generated parts made anew.
+
+    ``commands=False`` leaves the output of commands, ``validation=False`` the table of published figures.
+    """
 
     def part(match: re.Match[str]) -> str:
         what = match[2].split()
-        if what[0] in ("run", "output") and not commands:
+        if (what[0] in ("run", "output") and not commands) or (what[0] == "validation" and not validation):
             return match[0]
         if what == ["output"]:
             what.append(text[: match.start()].rpartition("```python\n")[2].partition("```")[0])
@@ -54,6 +60,7 @@ def _made(what: Sequence[str]) -> str:
         "results": _results,
         "presets": _presets,
         "pages": _pages,
+        "validation": _validation,
         "run": _run,
         "output": _output,
     }
@@ -109,6 +116,34 @@ def _pages(folder: str) -> str:
     return "\n".join(lines)
 
 
+def figure(value: float) -> str:
+    """Return a figure of the validation as its page has it."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+
+
+def _validation() -> str:
+    from fabricsim.validate import all_checks, run_checks
+
+    signs = {"equal": "", "at least": "≥ ", "at most": "≤ "}
+    kinds: dict[str, list[tuple[str, ...]]] = {}
+    for one in run_checks(all_checks()):
+        check = one.check
+        kinds.setdefault(check.kind, []).append(
+            (
+                check.name,
+                check.configuration,
+                f"{signs[check.sense]}{figure(check.published)} {check.unit}".rstrip(),
+                "not run" if one.value is None else figure(one.value),
+                f"{one.error:+.2%}" if one.error is not None and math.isfinite(one.error) else "",
+                f"{100 * check.tolerance:.3g} %" if check.tolerance else "exact",
+                "" if check.status == "physics" else check.status,
+                check.source,
+            )
+        )
+    head = ("check", "of what", "published", "emulated", "error", "allowed", "fitted, assumed", "source")
+    return "\n\n".join(f"## {kind.capitalize()}\n\n{_table(head, rows)}" for kind, rows in kinds.items())
+
+
 def _run(*command: str) -> str:
     output = _printed(*(["-m", "fabricsim"] if command[0] == "fabricsim" else []), *command[1:])
     return f"```console\n$ {shlex.join(command)}\n{output}\n```"
@@ -142,7 +177,7 @@ def main(arguments: Sequence[str]) -> int:
     stale = []
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        made = current(text)
+        made = current(text, validation="--validation" in arguments)
         if made != text:
             stale.append(page)
             if not check:

@@ -122,6 +122,22 @@ def test_the_commands_are_all_documented():
     assert [c.NAME for c in COMMANDS if f"`fabricsim {c.NAME}" not in text] == []
 
 
+def test_figures_of_the_validation_page_are_those_of_the_checks(make_params):
+    from fabricsim.validate import all_checks
+
+    page = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    missing = [
+        check.name
+        for check in all_checks()
+        if not re.search(
+            rf"^\| {re.escape(check.name)} \|.*[ ]{re.escape(make_params.figure(check.published))}[ ]",
+            page,
+            re.M,
+        )
+    ]
+    assert missing == [], "run python docs/make_params.py --validation"
+
+
 def test_make_targets_exist():
     makefile = ROOT / "Makefile"
     if not makefile.exists():
