@@ -187,7 +187,8 @@ def _is_candidate(name: str) -> bool:
 def _is_chakra(name: str, data: bytes, notes: Notes) -> bool:
     if bare(name).lower().endswith(".et") or b'"workload_graph"' in data:
         return True
-    notes.warn(f"{name} is JSON, but not a Chakra trace: skipped")
+    if not name.lower().endswith(".groups.json"):  # what an export writes for ASTRA-sim
+        notes.warn(f"{name} is JSON, but not a Chakra trace: skipped")
     return False
 
 
