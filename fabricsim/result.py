@@ -16,7 +16,7 @@ from fabricsim import records
 from fabricsim.errors import ConfigError, EngineError, InputError, Problem
 from fabricsim.units import format_bytes, format_time
 
-__all__ = ["FileTable", "Result", "flows_summary", "html_table"]
+__all__ = ["FileTable", "Result", "flows_summary", "html_table", "training_rows"]
 
 #: The tables of a result, in the order in which they are written.
 TABLES = ("ops", "flows", "links", "ranks", "series", "storage", "servers", "clients", "rpcs")
@@ -206,6 +206,8 @@ class Result:
         ):
             if name in mean and (mean[name] or "storage" not in name):
                 rows.append((label, f"{format_time(mean[name])} ({100 * mean[name] / total:.1f} %)"))
+        if told := summary.get("training"):
+            rows += training_rows(told)
         if storage := summary.get("storage"):
             rows.append(("read, written", " and ".join(format_bytes(storage[f"bytes_{w}"]) for w in _WAYS)))
         flows = summary.get("flows_summary") or {}
@@ -242,6 +244,22 @@ def flows_summary(flows: pa.Table) -> dict[str, Any]:
         "fct_p99_ps": at(99),
         "fct_max_ps": at(100),
     }
+
+
+def training_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the main figures of a training as pairs of text."""
+    rows = [
+        ("training step", f"{format_time(told['step_ps'])}, mean of {told['steps']}"),
+        ("tokens", f"{told['tokens_per_s']:,.0f} /s, {told['tokens_per_s_per_accelerator']:,.1f} /s a rank"),
+        ("model", f"{told['flops_per_s_per_accelerator'] / 1e12:,.1f} TFLOP/s a rank"),
+        ("MFU, HFU", f"{100 * told['mfu']:.2f} %, {100 * told['hfu']:.2f} %"),
+        ("pipeline bubble", f"{100 * told['bubble']:.1f} %"),
+    ]
+    if memory := told.get("memory"):
+        fits = "" if memory["total"] <= memory["device"] else ": does not fit"
+        text = f"{format_bytes(memory['total'])} of {format_bytes(memory['device'])}{fits}"
+        rows.append(("memory of a rank", text))
+    return rows
 
 
 def html_table(rows: Iterable[tuple[object, object]], title: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ from fabricsim.analysis import (
     critical_path,
     paused_links,
     power,
+    training,
 )
 from fabricsim.analysis.checkpoint import CHECKPOINT_GENERATOR
 from fabricsim.analysis.critical_path import path_summary
+from fabricsim.analysis.training import TRAINING_GENERATOR
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
 from fabricsim.fabrics.faults import links_of
 from fabricsim.program import Model, Program, build_program, compile
@@ -452,7 +454,10 @@ def _result(
     if program.files is not None:
         summary["storage"] = storage_summary(program, run, ops, end_ps)
         sources |= storage_tables(program, run, provenance, rpcs=has_rpcs)
-    if program.trace.provenance.get("generator") == CHECKPOINT_GENERATOR:
+    told = program.trace.provenance
+    if told.get("generator") == TRAINING_GENERATOR:
+        summary["training"] = training(ops, told)
+    if told.get("generator") == CHECKPOINT_GENERATOR or _saves(told):
         found = checkpoints(ops)
         summary["checkpoints"] = {"saves": found.summary(), "restore": found.restore}
     if series is not None:
@@ -461,6 +466,12 @@ def _result(
     if program.model.cluster.power is not None:
         summary["power"] = power(result, program.model.cluster)
     return result
+
+
+def _saves(told: Mapping[str, Any]) -> bool:
+    """Tell whether a generated training saves checkpoints."""
+    options = told.get("options")
+    return told.get("generator") == TRAINING_GENERATOR and bool(options and options.get("checkpoint_every"))
 
 
 def _given(table: pa.Table) -> Callable[[], pa.Table]:

@@ -8,6 +8,7 @@ from fabricsim.analysis.critical_path import Segment, critical_path
 from fabricsim.analysis.links import busiest_links, paused_links
 from fabricsim.analysis.nccl_tests import NcclTests, read_nccl_tests
 from fabricsim.analysis.power import power
+from fabricsim.analysis.training import training
 
 __all__ = [
     "Breakdown",
@@ -25,4 +26,5 @@ __all__ = [
     "paused_links",
     "power",
     "read_nccl_tests",
+    "training",
 ]

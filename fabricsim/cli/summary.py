@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabricsim.cli.output import heading, line, pairs, shortened, table
+from fabricsim.result import training_rows
 from fabricsim.units import format_bytes, format_rate, format_time
 
 __all__ = ["percent", "print_flows", "print_summary", "time_or_dash"]
@@ -43,6 +44,9 @@ def print_summary(summary: dict[str, Any]) -> None:
             f" {done} of {all_of_them} operations of ranks ended"
         )
     line(f"time {format_time(total)}, digest {summary['digest']}")
+    if told := summary.get("training"):
+        heading("training")
+        pairs(training_rows(told))
     _print_breakdown(summary["breakdown"], total)
     _print_path(summary.get("critical_path"), total)
     _print_collectives(summary.get("collectives") or [])

@@ -8,6 +8,6 @@
 from fabricsim.workload.training.footprint import Footprint, memory
 from fabricsim.workload.training.layout import GROUPS, Layout
 from fabricsim.workload.training.options import ALIASES, Training
-from fabricsim.workload.training.step import TRAINING_GENERATOR, llm
+from fabricsim.workload.training.step import llm
 
-__all__ = ["ALIASES", "GROUPS", "TRAINING_GENERATOR", "Footprint", "Layout", "Training", "llm", "memory"]
+__all__ = ["ALIASES", "GROUPS", "Footprint", "Layout", "Training", "llm", "memory"]

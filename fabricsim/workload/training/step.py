@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fabricsim.analysis.training import BETWEEN_STAGES, TRAINING_GENERATOR
 from fabricsim.checkpoint import Checkpoint, Plan
 from fabricsim.checkpoint.save import Saver
 from fabricsim.compute import elementwise
@@ -17,16 +18,14 @@ from fabricsim.compute.transformer import optimizer
 from fabricsim.trace import Trace
 from fabricsim.workload.rows import Rows
 from fabricsim.workload.training.flops import done_flops, model_flops, passes_of
+from fabricsim.workload.training.footprint import memory
 from fabricsim.workload.training.options import DTYPES, Training
 from fabricsim.workload.training.parameters import Bucket, Unit, buckets, gather, reduce, units_of
 from fabricsim.workload.training.parts import Item, Message, Parts, Work
 from fabricsim.workload.training.schedule import Pass, passes
 from fabricsim.workload.training.stage import Lane, Stream, merged
 
-__all__ = ["TRAINING_GENERATOR", "llm"]
-
-#: The ``generator`` in the provenance of these traces.
-TRAINING_GENERATOR = "fabricsim.workload.llm"
+__all__ = ["llm"]
 
 #: Up to so many rows, and rows of ranks, ``detail="auto"`` has a row for each part of a layer.
 _LAYER_ROWS, _LAYER_INSTANCES = 20_000, 2_000_000
@@ -42,7 +41,8 @@ def llm(training: Training) -> Trace:
 
     Rows are operations of all ranks of a pipeline stage; ``docs/training.md`` says which there are, and on
     which streams. The provenance has all options, ``tokens_per_step``, ``model_flops_per_step``,
-    ``done_flops_per_step`` and ``peak_flops_per_s``.
+    ``done_flops_per_step``, ``peak_flops_per_s``, and ``memory``: the bytes of a rank of the stage
+    that needs the most.
 
     Parameters
     ----------
@@ -91,6 +91,7 @@ def _saver(training: Training, rows: Rows) -> Saver | None:
 def _provenance(
     training: Training, parts: Parts, units: Sequence[Sequence[Sequence[Unit]]]
 ) -> dict[str, Any]:
+    worst = max(memory(training), key=lambda one: one.total)
     done = sum(done_flops(training, parts, chunk) for stage in units for chunk in stage)
     return {
         "generator": TRAINING_GENERATOR,
@@ -105,6 +106,7 @@ def _provenance(
         "model_flops_per_step": model_flops(training),
         "model_flops_causal_per_step": model_flops(training, causal=True),
         "done_flops_per_step": done,
+        "memory": worst.to_json() | {"device": training.device.mem_bytes},
         "peak_flops_per_s": training.device.peak(training.precision),
     }
 
@@ -491,7 +493,7 @@ def _finish(training: Training, rows: Rows, stages: Sequence[_Stage], step: int)
             bytes=math.prod(table) * DTYPES[training.grad_dtype],
             group_size=2,
             after=sorted({*stages[0].lane.waits, *stages[-1].lane.waits}) or None,
-            name="tied gradients",
+            name=BETWEEN_STAGES[1],
             **common,
         )
         stages[0].lane.waits, stages[-1].lane.waits = [], []
@@ -503,7 +505,7 @@ def _finish(training: Training, rows: Rows, stages: Sequence[_Stage], step: int)
             "all_reduce",
             np.arange(training.n_ranks, dtype=np.int32),
             bytes=4,
-            name="gradient norm",
+            name=BETWEEN_STAGES[0],
             **common,
         )
         for stage in stages:
