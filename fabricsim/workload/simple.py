@@ -5,11 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from fabricsim.trace import Trace
+from fabricsim.errors import ConfigError, Problem, unknown_name
+from fabricsim.trace import COLLECTIVES, Trace
 from fabricsim.trace.paths import parse_path
 from fabricsim.workload.rows import Rows
 
 __all__ = ["collective", "file_io", "flows", "incast", "permutation"]
+
+
+def _check(*problems: Problem | None, **least: tuple[int, int]) -> None:
+    """Raise with all problems: those given, and the arguments that are less than their least value."""
+    found = [problem for problem in problems if problem is not None]
+    for name, (value, bound) in least.items():
+        if value < bound:
+            found.append(Problem(name, f"found {value}, allowed: at least {bound}"))
+    if found:
+        raise ConfigError(found)
+
+
+def _kind(kind: str, kinds: Iterable[str]) -> Problem | None:
+    return None if kind in kinds else Problem("kind", unknown_name("kind", kind, sorted(kinds)))
 
 
 def collective(kind: str, *, size_bytes: int, n_ranks: int, iterations: int = 1, root: int = 0) -> Trace:
@@ -29,9 +44,17 @@ def collective(kind: str, *, size_bytes: int, n_ranks: int, iterations: int = 1,
     root
         The root of a broadcast or reduce.
 
+    Raises
+    ------
+    ConfigError
+        With every argument that is not possible.
+
     >>> collective("all_gather", size_bytes=4096, n_ranks=4, iterations=3).table.num_rows
     3
     """
+    far = Problem("root", f"found {root}, allowed: 0 to {n_ranks - 1}") if root >= n_ranks else None
+    least = {"size_bytes": (size_bytes, 0), "n_ranks": (n_ranks, 1), "iterations": (iterations, 1)}
+    _check(_kind(kind, COLLECTIVES), far, root=(root, 0), **least)
     rows = Rows(generator="fabricsim.workload.collective", kind=kind, bytes=size_bytes, ranks=n_ranks)
     more = {"peer": [root]} if kind in ("broadcast", "reduce") else {}
     if kind != "barrier":
@@ -70,9 +93,16 @@ def file_io(
     direct
         Whether the client's cache is not used.
 
+    Raises
+    ------
+    ConfigError
+        With every argument that is not possible.
+
     >>> file_io("write", n_ranks=4, size_bytes=1 << 20, transfer_bytes=1 << 18).kinds
     {'write': 4, 'open': 1, 'fsync': 1, 'close': 1}
     """
+    least = {"size_bytes": (size_bytes, 1), "transfer_bytes": (transfer_bytes, 1)}
+    _check(_kind(kind, ("read", "write")), n_ranks=(n_ranks, 1), **least)
     rows = Rows(generator="fabricsim.workload.file_io", kind=kind, bytes=size_bytes, ranks=n_ranks)
     everyone, write = range(n_ranks), kind == "write"
     stride = 0 if parse_path(file).is_own else size_bytes
@@ -118,9 +148,15 @@ def permutation(*, n_ranks: int, size_bytes: int, seed: int = 1) -> Trace:
     seed
         Of the permutation, a random cycle through all ranks.
 
+    Raises
+    ------
+    ConfigError
+        With every argument that is not possible.
+
     >>> permutation(n_ranks=16, size_bytes=1000).n_ranks
     16
     """
+    _check(n_ranks=(n_ranks, 2), size_bytes=(size_bytes, 0))
     order = list(range(n_ranks))
     random.Random(seed).shuffle(order)
     # One cycle through all ranks: uniform among those, and without a fixed point.
@@ -132,8 +168,14 @@ def permutation(*, n_ranks: int, size_bytes: int, seed: int = 1) -> Trace:
 def incast(*, n_senders: int, size_bytes: int) -> Trace:
     """Return a trace in which ranks 1 to n_senders send one flow each to rank 0, all at once.
 
+    Raises
+    ------
+    ConfigError
+        With every argument that is not possible.
+
     >>> incast(n_senders=32, size_bytes=1000).n_ranks
     33
     """
+    _check(n_senders=(n_senders, 1), size_bytes=(size_bytes, 0))
     pairs = ((rank, 0, size_bytes, 0) for rank in range(1, n_senders + 1))
     return flows(pairs, generator="fabricsim.workload.incast")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from fabricsim.errors import ConfigError
 from fabricsim.trace import read_trace, write_trace
-from fabricsim.workload import collective, flows, incast, permutation
+from fabricsim.workload import collective, file_io, flows, incast, permutation
 from fabricsim.workload.demo import demo_path, demo_trace
 from fabricsim.workload.selftest import SELF_TEST_DIGEST, self_test
 
@@ -48,3 +49,28 @@ def test_patterns_of_flows():
     assert sorted(target for _, target in pairs) == [[rank] for rank in range(64)]
     assert permutation(n_ranks=64, size_bytes=1, seed=3).table.equals(table)
     assert incast(n_senders=32, size_bytes=1).kinds == {"send": 32, "recv": 32}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: collective("all_gatter", size_bytes=-1, n_ranks=0, iterations=0),
+            "did you mean 'all_gather'",
+        ),
+        (
+            lambda: collective("all_gather", size_bytes=-1, n_ranks=0, iterations=0),
+            "size_bytes.*n_ranks.*iter",
+        ),
+        (lambda: collective("broadcast", size_bytes=1, n_ranks=4, root=4), "root: found 4, allowed: 0 to 3"),
+        (
+            lambda: file_io("append", n_ranks=1, size_bytes=0, transfer_bytes=0),
+            "append.*size_bytes.*transfer",
+        ),
+        (lambda: permutation(n_ranks=1, size_bytes=1), "n_ranks: found 1, allowed: at least 2"),
+        (lambda: incast(n_senders=0, size_bytes=-1), "n_senders: found 0.*size_bytes: found -1"),
+    ],
+)
+def test_what_cannot_be_made_is_said_all_at_once(make, words) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){words}"):
+        make()
