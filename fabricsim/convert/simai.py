@@ -232,6 +232,9 @@ def _header(work: Workload, line: int, words: list[str]) -> None:
     else:
         work.bad(f"{line}:parallelism", unknown_name("parallelism", words[0], SCOPES))
     at = 1
+    if work.parallelism in _DLRM and len(words) == 2 and words[1].isdigit():
+        # ASTRA-sim 1.0's own files give the number alone.
+        words = [words[0], "DLRM_LAST_BOTTOM_LAYER:", words[1]]
     while at < len(words):
         key = words[at].rstrip(":")
         place = f"{line}:{key}"

@@ -144,6 +144,7 @@ def test_dlrm_overlaps_its_all_to_all_with_the_bottom_layers(tmp_path: Path) -> 
         layer("top"),
     )
     rows = short(imported(tmp_path, "HYBRID_DLRM DLRM_LAST_BOTTOM_LAYER: 1", *layers, ranks=4))
+    assert rows == short(imported(tmp_path, "HYBRID_DLRM\t1", *layers, ranks=4))
     assert [r[0] for r in rows] == [
         *("emb forward", "emb forward", "bot forward", "top forward"),
         *("top weight grad", "top input grad", "emb input grad"),
