@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fabricsim.trace import Trace
     from fabricsim.trace.files import FileTable
 
-__all__ = ["Model", "Program", "build_program", "compile", "table_digest"]
+__all__ = ["Model", "Program", "build_program", "compile", "table_digest", "without_repetitions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def compile(cluster: Cluster) -> Model:
     return Model(cluster=cluster, topology=topology, engine=core)
 
 
-def build_program(model: Model, trace: Trace) -> Program:
+def build_program(model: Model, trace: Trace, *, packets: bool = True) -> Program:
     """Lower a trace and compile it on a model.
 
     Parameters
@@ -129,6 +129,8 @@ def build_program(model: Model, trace: Trace) -> Program:
         A compiled cluster.
     trace
         Operations of rank sets.
+    packets
+        Whether it is for packets; for flows, what happens several times is not written out.
 
     Raises
     ------
@@ -137,8 +139,6 @@ def build_program(model: Model, trace: Trace) -> Program:
     ConfigError
         When the trace has more ranks than the cluster has places.
     """
-    from fabricsim._core import engine
-    from fabricsim.collectives.expand import expand
     from fabricsim.collectives.plan import make_plan
     from fabricsim.storage import core_files
     from fabricsim.trace import lower
@@ -153,15 +153,7 @@ def build_program(model: Model, trace: Trace) -> Program:
     plan = make_plan(cluster, rows, rank_host)
     lowered = plan.table
     own_files = {"files": core_files(files, cluster.storage)} if files is not None else {}
-    expansion = expand(lowered, cluster.graphs(), trace.where)
-    core = engine.Program(
-        model.engine,
-        expansion.table,
-        rank_host=rank_host,
-        algorithms=cluster.algorithms(),
-        variants=plan.variants,
-        **own_files,
-    )
+    expansion, core = _compiled(model, trace, plan, rank_host, own_files, packets)
     return Program(
         model=model,
         trace=trace,
@@ -173,6 +165,41 @@ def build_program(model: Model, trace: Trace) -> Program:
         engine=core,
         files=files,
     )
+
+
+def without_repetitions(program: Program) -> Program:
+    """Return a program as flows run it: what happens several times is one operation, not written out."""
+    if program.expansion.table.num_rows == program.lowered.num_rows:
+        return program
+    expansion, core = _compiled(
+        program.model, program.trace, program.plan, program.rank_host, {}, packets=False
+    )
+    return replace(program, expansion=expansion, engine=core)
+
+
+def _compiled(
+    model: Model,
+    trace: Trace,
+    plan: Plan,
+    rank_host: np.ndarray,
+    files: Mapping[str, Any],
+    packets: bool,
+) -> tuple[Expansion, Any]:
+    """Return the rows that the core runs, and its program."""
+    from fabricsim._core import engine
+    from fabricsim.collectives.expand import expand
+
+    cluster = model.cluster
+    expansion = expand(plan.table, cluster.graphs(), trace.where, repeat=packets)
+    core = engine.Program(
+        model.engine,
+        expansion.table,
+        rank_host=rank_host,
+        algorithms=cluster.algorithms(),
+        variants=plan.variants,
+        **files,
+    )
+    return expansion, core
 
 
 def _digest(lowered: pa.Table, files: Mapping[str, np.ndarray] | None) -> str:

@@ -195,6 +195,9 @@ class Result:
         summary = self.summary
         total = max(1, summary["end_ps"])
         rows = [("time", format_time(summary["end_ps"]))]
+        if detail := summary.get("fidelity"):
+            error = f", estimated error {100 * detail['error']:.2f} %" if "error" in detail else ""
+            rows.append(("fidelity", f"{detail['mode']}{error}"))
         mean = summary.get("breakdown", {}).get("mean", {})
         for name, label in (
             ("compute_ps", "compute"),

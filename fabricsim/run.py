@@ -29,7 +29,8 @@ from fabricsim.analysis.critical_path import path_summary
 from fabricsim.analysis.training import TRAINING_GENERATOR
 from fabricsim.errors import ConfigError, DeadlockError, EngineError, Problem, unknown_name
 from fabricsim.fabrics.faults import links_of
-from fabricsim.program import Model, Program, build_program, compile
+from fabricsim.fidelity import Fidelity, check_fidelity, open_flow
+from fabricsim.program import Model, Program, build_program, compile, without_repetitions
 from fabricsim.result import FileTable, Result, flows_summary, make_folder
 from fabricsim.storage.results import storage_summary, storage_tables
 from fabricsim.units import format_time, us
@@ -100,6 +101,7 @@ def replay(
     record: Collection[str] = (),
     series_ps: int | None = None,
     max_time_ps: int | None = None,
+    fidelity: str = "packet",
 ) -> Result:
     """Emulate a trace on a cluster.
 
@@ -126,6 +128,10 @@ def replay(
         us.
     max_time_ps
         Give up when the emulated time reaches this.
+    fidelity
+        ``"packet"``: every packet. ``"flow"``: collectives and messages share links as fluids do; what each
+        takes alone is worked out. ``"hybrid"``: the same, but each different one is emulated in packets until
+        its traffic is steady. The last two do without faults, circuits, storage and recording.
 
     Returns
     -------
@@ -148,13 +154,14 @@ def replay(
     >>> fabricsim.replay(trace, model).digest == fabricsim.replay(trace, model).digest
     True
     """
-    _check_options(seed, threads, record, series_ps, max_time_ps)
+    _check_options(seed, threads, record, series_ps, max_time_ps, fidelity)
     folder = make_folder(out) if out is not None else None
     if isinstance(trace, (str, os.PathLike)):
         from fabricsim.trace import read_trace
 
         trace = read_trace(trace)
-    program = build_program(_as_model(cluster), trace)
+    packets = fidelity == Fidelity.PACKET
+    program = build_program(_as_model(cluster), trace, packets=packets)
     return run_program(
         program,
         seed=seed,
@@ -164,6 +171,7 @@ def replay(
         record=record,
         series_ps=series_ps,
         max_time_ps=max_time_ps,
+        fidelity=fidelity,
     )
 
 
@@ -177,15 +185,14 @@ def run_program(
     record: Collection[str] = (),
     series_ps: int | None = None,
     max_time_ps: int | None = None,
+    fidelity: str = "packet",
 ) -> Result:
     """Run a compiled program; the parameters are those of ``replay``, ``folder`` is there already."""
-    _check_options(seed, threads, record, series_ps, max_time_ps)
-    from fabricsim._core import engine
-
-    changes = _changes(program.model, seed)
-    if has_rpcs := "rpcs" in _as_names(record):
-        changes["record_rpcs"] = True
-    run = engine.Run(program.model.engine, program.engine, seed=seed, threads=threads, **changes)
+    _check_options(seed, threads, record, series_ps, max_time_ps, fidelity)
+    has_rpcs = "rpcs" in _as_names(record)
+    if fidelity != Fidelity.PACKET:
+        program = without_repetitions(program)
+    run, detail = _open(program, Fidelity(fidelity), seed, threads, has_rpcs, progress)
     provenance = {
         "fabricsim": fabricsim.__version__,
         "cluster": program.model.cluster.name,
@@ -193,6 +200,8 @@ def run_program(
         "trace_digest": program.digest,
         "seed": seed,
     }
+    if detail is not None:
+        provenance["fidelity"] = fidelity
     series = None
     if "series" in _as_names(record) or series_ps is not None:
         series = _Series(run, series_ps or SERIES_PS, folder, provenance)
@@ -216,11 +225,36 @@ def run_program(
         if series is not None:
             series.close()
         if status != "complete" and folder is not None:
-            _result(program, run, provenance, series, status, slices.until_ps, has_rpcs).save(folder)
-    result = _result(program, run, provenance, series, status, has_rpcs=has_rpcs)
+            _result(program, run, provenance, series, status, slices.until_ps, has_rpcs, detail).save(folder)
+    result = _result(program, run, provenance, series, status, has_rpcs=has_rpcs, detail=detail)
     if folder is not None:
         result.save(folder)
     return result
+
+
+def _open(
+    program: Program,
+    fidelity: Fidelity,
+    seed: int,
+    threads: int,
+    has_rpcs: bool,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Any, dict[str, Any] | None]:
+    """Make the core's run, and say how detailed it is where it does without packets."""
+    if fidelity is not Fidelity.PACKET:
+        began, total = time.perf_counter(), int(program.engine.n_instances)
+
+        def told(hops: int) -> None:
+            if progress is not None:
+                progress(Progress(0, 0, total, hops, time.perf_counter() - began))
+
+        return open_flow(program, fidelity, seed=seed, threads=threads, told=told)
+    from fabricsim._core import engine
+
+    changes = _changes(program.model, seed)
+    if has_rpcs:
+        changes["record_rpcs"] = True
+    return engine.Run(program.model.engine, program.engine, seed=seed, threads=threads, **changes), None
 
 
 def _changes_at_all(model: Model) -> bool:
@@ -241,15 +275,23 @@ def _changes(model: Model, seed: int) -> dict[str, Any]:
 
 
 def _check_options(
-    seed: int, threads: int, record: Collection[str], series_ps: int | None, max_time_ps: int | None
+    seed: int,
+    threads: int,
+    record: Collection[str],
+    series_ps: int | None,
+    max_time_ps: int | None,
+    fidelity: str,
 ) -> None:
-    problems = []
+    problems = check_fidelity(fidelity)
     if not 0 <= seed < 2**63:
         problems.append(Problem("seed", f"found {seed}, allowed: 0 to 2^63-1"))
     if not 1 <= threads <= MAX_THREADS:
         problems.append(Problem("threads", f"found {threads}, allowed: 1 to {MAX_THREADS}"))
     wrong = [name for name in _as_names(record) if name not in RECORDS]
     problems += [Problem("record", unknown_name("record", name, RECORDS)) for name in wrong]
+    if fidelity in (Fidelity.HYBRID, Fidelity.FLOW) and (record or series_ps is not None):
+        asked = ", ".join(_as_names(record)) or "series_ps"
+        problems.append(Problem("record", f"found {asked}, allowed with fidelity {str(fidelity)!r}: nothing"))
     if series_ps is not None and series_ps < 1:
         problems.append(Problem("series_ps", f"found {series_ps}, allowed: at least 1"))
     if max_time_ps is not None and max_time_ps < 1:
@@ -411,6 +453,7 @@ def _result(
     status: str,
     until_ps: int = 0,
     has_rpcs: bool = False,
+    detail: dict[str, Any] | None = None,
 ) -> Result:
     counters = run.counters()
     end_ps = int(counters["end_ps"])
@@ -426,7 +469,10 @@ def _result(
     links = records.links_table(program.model.topology, counts, length_ps, provenance)
     parts = breakdown(ops, end_ps)
     summary: dict[str, Any] = {"status": status, "end_ps": end_ps}
-    summary |= {name: int(counters[name]) for name in COUNTERS if name in counters}
+    if detail is not None:  # no packets, so nothing to count of them
+        summary |= {"fidelity": detail, "messages": int(counters["messages"])}
+    else:
+        summary |= {name: int(counters[name]) for name in COUNTERS if name in counters}
     summary |= {
         "digest": str(run.digest),
         "cluster": program.model.cluster.name,

@@ -86,6 +86,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         dest="faults",
         help="a fault, such as 'at=10ms,link=leaf0->spine1,kind=down,for=5ms'; repeatable",
     )
+    parser.add_argument(
+        "--fidelity",
+        default="packet",
+        metavar="packet|hybrid|flow",
+        help="packet: every packet (default); flow: fluids that share links; hybrid: such fluids, each kind"
+        " measured in packets until it is steady",
+    )
     parser.add_argument("--max-time", metavar="TIME", help="give up at this emulated time, such as 5s")
     parser.add_argument(
         "--progress",

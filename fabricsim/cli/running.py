@@ -50,14 +50,18 @@ def execute(arguments: argparse.Namespace, trace: Trace, faults: Sequence[Mappin
                 record=("rpcs",) if arguments.rpcs else (),
                 series_ps=series_ps,
                 max_time_ps=max_time_ps,
+                fidelity=arguments.fidelity,
             )
     except (KeyboardInterrupt, DeadlockError, EngineError):
         if arguments.out is not None and (Path(arguments.out) / "summary.json").is_file():
             log(f"what was found until then is in {arguments.out}")
         raise
     took = time.perf_counter() - began
-    hops = result.summary.get("packet_hops", 0)
-    log(f"{hops:,} packet-hops in {took:.2f} s ({hops / max(took, 1e-9) / 1e6:.1f} M/s)")
+    if detail := result.summary.get("fidelity"):
+        log(f"{detail['activities']:,} activities in {took:.2f} s")
+    else:
+        hops = result.summary.get("packet_hops", 0)
+        log(f"{hops:,} packet-hops in {took:.2f} s ({hops / max(took, 1e-9) / 1e6:.1f} M/s)")
     if arguments.out is not None:
         log(f"saved to {arguments.out}")
     return result

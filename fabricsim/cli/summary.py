@@ -44,6 +44,7 @@ def print_summary(summary: dict[str, Any]) -> None:
             f" {done} of {all_of_them} operations of ranks ended"
         )
     line(f"time {format_time(total)}, digest {summary['digest']}")
+    _print_fidelity(summary.get("fidelity"))
     if told := summary.get("training"):
         heading("training")
         pairs(training_rows(told))
@@ -58,9 +59,23 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_paused(summary)
     _print_held_back(summary)
     _print_power(summary.get("power"))
-    heading("network")
     names = ("packets", "packet_hops", "drops", "retransmits", "ecn_marks", "cnps", "pfc_pauses")
-    pairs((name.replace("_", " "), f"{summary[name]:,}") for name in names if name in summary)
+    if counted := [(name.replace("_", " "), f"{summary[name]:,}") for name in names if name in summary]:
+        heading("network")
+        pairs(counted)
+
+
+def _print_fidelity(detail: dict[str, Any] | None) -> None:
+    """Say what was worked out instead of emulated."""
+    if detail is None:
+        return
+    line(f"fidelity {detail['mode']}: {detail['activities']:,} activities that share links, no packets")
+    if "patterns" in detail:
+        line(
+            f"{detail['patterns']} patterns measured in packets ({detail['packet_hops']:,} packet-hops);"
+            f" {100 * detail['extrapolated']:.1f} % of their time extrapolated,"
+            f" by estimate {100 * detail['error']:.2f} % off"
+        )
 
 
 def print_flows(flows: dict[str, Any]) -> None:

@@ -64,7 +64,9 @@ class Expansion:
         return folded
 
 
-def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -> Expansion:
+def expand(
+    table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace", *, repeat: bool = True
+) -> Expansion:
     """Write out what happens several times, and put graphs in place of the operations of their kinds.
 
     Parameters
@@ -75,13 +77,15 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
         Verified graphs by kind.
     where
         Names the trace in errors.
+    repeat
+        Whether to write out what happens several times; flows take it as it is.
 
     Raises
     ------
     InputError
         When an operation has other ranks, another root or unequal parts; names the row.
     """
-    repeated = _repeat(table)
+    repeated = _repeat(table) if repeat else _as_it_is(table)
     made = _put_graphs(repeated.table, graphs, where)
     role, outer = made.role, repeated.role[made.origin]
     # A graph in a repetition: its begin is one only in the first, its end only in the last.
@@ -89,12 +93,17 @@ def expand(table: pa.Table, graphs: Mapping[str, Graph], where: str = "trace") -
     return Expansion(made.table, repeated.origin[made.origin], role.astype(np.int8))
 
 
+def _as_it_is(table: pa.Table) -> Expansion:
+    n = table.num_rows
+    return Expansion(table, np.arange(n), np.zeros(n, np.int8))
+
+
 def _repeat(table: pa.Table) -> Expansion:
     """Write out rows that happen several times: the first begins, the last has the id and ends."""
     n = table.num_rows
     count = table["count"].to_numpy() if "count" in table.column_names else np.ones(n, np.int64)
     if (count == 1).all():
-        return Expansion(table, np.arange(n), np.zeros(n, np.int8))
+        return _as_it_is(table)
     origin = np.repeat(np.arange(n), count)
     last = np.cumsum(count) - 1
     first = last - count + 1
@@ -131,8 +140,7 @@ def _put_graphs(table: pa.Table, graphs: Mapping[str, Graph], where: str) -> Exp
     codes = {KIND_CODE[name]: graph for name, graph in graphs.items()}
     chosen = np.isin(kind, list(codes))
     if not chosen.any():
-        n = table.num_rows
-        return Expansion(table, np.arange(n), np.zeros(n, np.int8))
+        return _as_it_is(table)
     ids = table["id"].to_numpy()
     maker = _Maker(int(ids.max()) + 1, int(table["tag"].to_numpy().max(initial=0)) + 1)
     problems: list[Problem] = []

@@ -15,6 +15,7 @@ from fabricsim.collectives.nccl_facts import Architecture
 from fabricsim.errors import ConfigError, Problem
 from fabricsim.fabrics.scale_up import ScaleUp
 from fabricsim.topology import Nodes
+from fabricsim.topology.domains import scale_up_domains
 
 if TYPE_CHECKING:
     from fabricsim.cluster import Cluster
@@ -85,7 +86,7 @@ def site_of(cluster: Cluster) -> Site:
     """
     topology, told = cluster.topology(), cluster.collectives.nccl
     architecture = Architecture(told.architecture) if told.architecture else _architecture(cluster)
-    domain = _domains(topology)
+    domain = scale_up_domains(topology)
     gpus = int(np.bincount(domain).max())
     up_mbps, out_mbps = (_port_mbps(topology, network) for network in (_SCALE_UP, 0))
     spec = cluster.topology_spec
@@ -130,23 +131,6 @@ def _architecture(cluster: Cluster) -> Architecture:
     names = ", ".join(facts.ARCHITECTURES)
     text = f"missing, and the cluster has {found}; allowed: architecture = one of {names}"
     raise ConfigError([Problem(f"cluster {cluster.name}:collectives.nccl.architecture", text)])
-
-
-def _domains(topology: Topology) -> npt.NDArray[np.int32]:
-    """Number the scale-up domains of the hosts with ranks; a host without scale-up is one of its own."""
-    assert topology.cable_network is not None
-    up = topology.cable_network == _SCALE_UP
-    a, b = topology.cable_a[up], topology.cable_b[up]
-    label = np.arange(topology.n_nodes)
-    while len(a):
-        before = label.copy()
-        least = np.minimum(label[a], label[b])
-        np.minimum.at(label, a, least)
-        np.minimum.at(label, b, least)
-        label = label[label]
-        if np.array_equal(label, before):
-            break
-    return np.unique(label[: topology.n_rank_hosts], return_inverse=True)[1].astype(np.int32)
 
 
 def _port_mbps(topology: Topology, network: int) -> int:
