@@ -37,6 +37,7 @@ class Rows:
         Ranks and peers may be arrays, int32[n]: many rows may share one.
         """
         operation = len(self._rows)
+        ranks = ranks if isinstance(ranks, np.ndarray | range) else list(ranks)
         self._rows.append({"id": operation, "kind": kind, "ranks": ranks} | columns)
         return operation
 

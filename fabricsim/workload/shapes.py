@@ -299,7 +299,10 @@ def _llama(
 
 _GPT2 = "GPT-2: Radford et al. 2019, table 2; openai/gpt-2 hparams.json"
 _GPT3 = "GPT-3, arXiv 2005.14165, table 2.1"
+_SC21 = "Megatron-LM, SC21, arXiv 2104.04473, table 1; vocabulary 51,200"
+_MPT = "mosaicml/llm-foundry, scripts/train/yamls/pretrain and benchmarking"
 _LLAMA2 = "Llama 2, arXiv 2307.09288"
+_LLAMA32 = "Llama 3.2: the published config.json"
 _QWEN25 = "Qwen2.5, arXiv 2412.15115, table 1; the published config.json"
 _QWEN3 = "Qwen3, arXiv 2505.09388, tables 1 and 2; the published config.json"
 
@@ -309,21 +312,48 @@ SHAPES: dict[str, ModelShape] = {
     for shape in (
         _gpt("gpt2", 12, 768, 12, _GPT2),
         _gpt("gpt2-xl", 48, 1600, 25, _GPT2),
+        _gpt("gpt3-125m", 12, 768, 12, _GPT3, positions=2048),
+        _gpt("gpt3-350m", 24, 1024, 16, _GPT3, positions=2048),
+        _gpt("gpt3-760m", 24, 1536, 16, _GPT3, positions=2048),
+        _gpt("gpt3-1.3b", 24, 2048, 16, f"{_GPT3}, whose 24 heads of 128 are not its width", positions=2048),
+        _gpt("gpt3-2.7b", 32, 2560, 32, _GPT3, positions=2048),
+        _gpt("gpt3-6.7b", 32, 4096, 32, _GPT3, positions=2048),
+        _gpt("gpt3-13b", 40, 5120, 40, f"{_GPT3}, whose 5140 is no multiple of its heads", positions=2048),
         _gpt("gpt3-175b", 96, 12288, 96, _GPT3, positions=2048),
         _gpt(
             "mt-nlg-530b", 105, 20480, 128,
             "Megatron-Turing NLG, arXiv 2201.11990, section 2.3; vocabulary padded for tensor parallel 8",
             vocab=51200, positions=2048,
         ),
+        *(
+            _gpt(f"gpt-{size}", layers, hidden, heads, _SC21, vocab=51200, positions=2048)
+            for size, layers, hidden, heads in (
+                ("1.7b", 24, 2304, 24), ("3.6b", 30, 3072, 32), ("7.5b", 36, 4096, 32),
+                ("18.4b", 40, 6144, 48), ("39.1b", 48, 8192, 64), ("76.1b", 60, 10240, 80),
+                ("145.6b", 80, 12288, 96), ("310.1b", 96, 16384, 128), ("529.6b", 105, 20480, 128),
+                ("1008b", 128, 25600, 160),
+            )
+        ),
+        *(
+            _gpt(f"mpt-{size}", layers, hidden, heads, _MPT, vocab=50368, positions=2048)
+            for size, layers, hidden, heads in (
+                ("125m", 12, 768, 12), ("350m", 24, 1024, 16), ("760m", 24, 1536, 12), ("1b", 24, 2048, 16),
+                ("3b", 32, 2560, 20), ("7b", 32, 4096, 32), ("13b", 40, 5120, 40), ("30b", 48, 7168, 56),
+                ("70b", 80, 8192, 64),
+            )
+        ),
         replace(
             _gpt("bloom-176b", 70, 14336, 112, "BLOOM, arXiv 2211.05100, table 3", vocab=250880, positions=0),
             embedding_norm=True,
         ),
         _llama("llama2-7b", 32, 4096, 32, 32, 11008, vocab=32000, source=_LLAMA2),
+        _llama("llama2-13b", 40, 5120, 40, 40, 13824, vocab=32000, source=_LLAMA2),
         _llama("llama2-70b", 80, 8192, 64, 8, 28672, vocab=32000, source=_LLAMA2),
         _llama("llama3-8b", 32, 4096, 32, 8, 14336),
         _llama("llama3-70b", 80, 8192, 64, 8, 28672),
         _llama("llama3-405b", 126, 16384, 128, 8, 53248),
+        _llama("llama3.2-1b", 16, 2048, 32, 8, 8192, tied=True, source=_LLAMA32),
+        _llama("llama3.2-3b", 28, 3072, 24, 8, 8192, tied=True, source=_LLAMA32),
         _llama("mistral-7b", 32, 4096, 32, 8, 14336, vocab=32000, source="arXiv 2310.06825, table 1"),
         _llama(
             "mixtral-8x7b", 32, 4096, 32, 8, 14336, vocab=32000, experts=8, experts_used=2, expert_ffn=14336,
@@ -344,6 +374,14 @@ SHAPES: dict[str, ModelShape] = {
         _llama(
             "qwen3-235b-a22b", 94, 4096, 64, 4, 12288, vocab=151936, head_width=128, query_key_norm=True,
             experts=128, experts_used=8, expert_ffn=1536, source=_QWEN3,
+        ),
+        _llama(
+            "deepseek-v2", 60, 5120, 128, 128, 12288, vocab=102400, experts=160, experts_used=6,
+            shared_experts=2, expert_ffn=1536, dense_layers=1,
+            latent=LatentAttention(
+                query_rank=1536, key_value_rank=512, plain_width=128, rotary_width=64, value_width=128
+            ),
+            source="DeepSeek-V2, arXiv 2405.04434, section 3.1.2",
         ),
         _llama(
             "deepseek-v3", 61, 7168, 128, 128, 18432, vocab=129280, experts=256, experts_used=8,

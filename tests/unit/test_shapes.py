@@ -11,7 +11,14 @@ EXACT = {
     "gpt2-xl": 1_557_611_200,
     "bloom-176b": 176_247_271_424,
     "llama2-7b": 6_738_415_616,
+    "llama2-13b": 13_015_864_320,
     "llama2-70b": 68_976_648_192,
+    "llama3.2-1b": 1_235_814_400,
+    "llama3.2-3b": 3_212_749_824,
+    "mpt-1b": 1_315_950_592,
+    "mpt-13b": 12_853_954_560,
+    "mpt-30b": 29_975_214_080,
+    "mpt-70b": 64_862_437_376,
     "llama3-8b": 8_030_261_248,
     "llama3-70b": 70_553_706_496,
     "llama3-405b": 405_853_388_800,
@@ -23,8 +30,16 @@ EXACT = {
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
 }
-ROUNDED = {"gpt3-175b": 174.6e9, "mt-nlg-530b": 530e9, "deepseek-v3": 671e9}
-ACTIVE = {"mixtral-8x7b": 12.9e9, "qwen3-30b-a3b": 3.35e9, "qwen3-235b-a22b": 22e9, "deepseek-v3": 37e9}
+ROUNDED = {"gpt3-175b": 174.6e9, "mt-nlg-530b": 530e9, "deepseek-v2": 235.7e9, "deepseek-v3": 671e9}
+# Names of sizes that are rounded: what they say, and by how much they may be off.
+NAMED = {"gpt3-": 0.03, "gpt-": 0.03, "mpt-": 0.32}
+ACTIVE = {
+    "mixtral-8x7b": 12.9e9,
+    "qwen3-30b-a3b": 3.35e9,
+    "qwen3-235b-a22b": 22e9,
+    "deepseek-v2": 21e9,
+    "deepseek-v3": 37e9,
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -32,8 +47,13 @@ def test_parameters_are_the_published_ones(name):
     shape = named_shape(name)
     if name in EXACT:
         assert shape.parameters == EXACT[name]
-    else:
+    elif name in ROUNDED:
         assert shape.parameters == pytest.approx(ROUNDED[name], rel=1e-3)
+    else:
+        family = next(prefix for prefix in NAMED if name.startswith(prefix))
+        size = name.removeprefix(family)
+        told = float(size[:-1]) * {"m": 1e6, "b": 1e9}[size[-1]]
+        assert shape.parameters == pytest.approx(told, rel=NAMED[family])
     assert shape.active_parameters == pytest.approx(ACTIVE.get(name, shape.parameters), rel=0.02)
     assert shape.source
 
