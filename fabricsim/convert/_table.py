@@ -44,10 +44,11 @@ class TableRows:
         row = len(self.kind)
         self.kind.append(KIND_CODE[kind])
         self.ranks.append(ranks)
+        known = self.columns
         for name, value in columns.items():
-            values = self.columns.get(name)
-            if values is None:
-                values = self.columns[name] = []
+            if name not in known:
+                known[name] = []
+            values = known[name]
             if len(values) < row:
                 values.extend([None] * (row - len(values)))
             values.append(value)

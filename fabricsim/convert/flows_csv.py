@@ -190,5 +190,5 @@ def _add(
     ids[identity] = number
     name = row.get("name")
     label = str(name) if name else f"flow {identity}"
-    flows.add(src, dst, size, tag=tag, name=label, start_ps=start_ps, priority=priority)
+    flows.flow(src, dst, size, tag=tag, name=label, start_ps=start_ps, priority=priority)
     return None

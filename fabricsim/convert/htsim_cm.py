@@ -314,7 +314,7 @@ def _build(matrix: _Matrix, path: Path) -> ConvertReport:
         # The list is filled below, when all sends have their rows.
         after[index] = []
         assert flow.id is not None
-        rows.add(
+        rows.flow(
             flow.src,
             flow.dst,
             flow.size,
@@ -375,7 +375,7 @@ def _fire(matrix: _Matrix, rows: Flows, after: dict[int, list[int]]) -> int:
                 if here not in told:
                     told[here] = list(ends.get(here, ()))
                     for host in [h for h in ends if h != here]:
-                        send = rows.add(
+                        send = rows.flow(
                             host, here, 1, tag=tag, name=f"trigger {trigger.id}", after=ends[host]
                         )
                         told[here].append(send + 1)
