@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import fabricsim
 from fabricsim.cli import main
 from fabricsim.convert import convert, export
 from fabricsim.errors import ConfigError, InputError
@@ -219,3 +220,13 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'chakra'" in capsys.readouterr().err
     assert main(["convert", "--list"]) == 0
     assert "--to chakra: MLCommons Chakra ET" in capsys.readouterr().out
+
+
+def test_a_training_step_takes_as_long_when_it_comes_back(tmp_path: Path) -> None:
+    options = {"ranks": 16, "tp": 2, "pp": 2, "gbs": 8, "seq": 2048}
+    trace = fabricsim.workload.llm(model="llama3-8b", **options)
+    export(trace, tmp_path / "job", to_format="chakra")
+    back = convert(tmp_path, from_format="chakra").trace
+    cluster = fabricsim.Cluster.from_toml("leaf-spine-64-400g-roce")
+    ends = [fabricsim.replay(t, cluster, fidelity="flow").summary["end_ps"] for t in (trace, back)]
+    assert ends[1] == pytest.approx(ends[0], rel=1e-4)
