@@ -92,7 +92,8 @@ static uint64_t shape_hash(const fab_patterns_t *self, const fab_party_t *party,
 {
     const fab_coll_t c = fab_party_coll(party, 0);
     uint64_t hash = fab_keyed_mix(start ^ self->wiring.signature);
-    hash = fab_keyed_mix(hash ^ ((uint64_t)self->program->ops[party->group->op].variant << 40 | (uint64_t)(uint32_t)c.kind << 32 | c.count));
+    hash = fab_keyed_mix(hash ^ ((uint64_t)self->program->ops[party->group->op].variant << 40 |
+                                 (uint64_t)(uint32_t)c.kind << 32 | c.count));
     hash = fab_keyed_mix(hash ^ ((uint64_t)c.root << 32 | c.local_count));
     hash = fab_keyed_mix(hash ^ (uint64_t)c.bytes);
     for (uint32_t i = 0; c.tree && i < c.count + c.tree->reducer_count; i++)

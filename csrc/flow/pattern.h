@@ -6,8 +6,8 @@
 
 /* What makes activities the same pattern: all but their times. */
 typedef struct {
-    uint32_t set, root;   /* of a group of a collective; of a send: its hosts */
-    uint32_t splits;      /* row + 1 of a collective with unequal ones, 0 else */
+    uint32_t set, root; /* of a group of a collective; of a send: its hosts */
+    uint32_t splits;    /* row + 1 of a collective with unequal ones, 0 else */
     int32_t lane;
     uint32_t kind, variant;
     int64_t bytes;

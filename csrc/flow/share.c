@@ -60,6 +60,26 @@ static void set_end(fab_sharer_t *sharer, int64_t now_ps)
     sharer->end_ps = now_ps + whole_ps;
 }
 
+static void enter_over(fab_use_t *use)
+{
+    fab_sharer_t *sharer = use->sharer;
+    use->before_over = NULL;
+    use->next_over = sharer->over;
+    if (sharer->over)
+        sharer->over->before_over = use;
+    sharer->over = use;
+}
+
+static void leave_over(fab_use_t *use)
+{
+    if (use->before_over)
+        use->before_over->next_over = use->next_over;
+    else
+        use->sharer->over = use->next_over;
+    if (use->next_over)
+        use->next_over->before_over = use->before_over;
+}
+
 bool fab_share_begin(fab_share_t *self, fab_sharer_t *sharer, const uint32_t *resource, const double *busy_ps,
                      uint32_t count, int64_t work_ps, int64_t now_ps)
 {
@@ -68,6 +88,7 @@ bool fab_share_begin(fab_share_t *self, fab_sharer_t *sharer, const uint32_t *re
     sharer->since_ps = now_ps;
     sharer->in_part = sharer->frozen = false;
     sharer->use_count = count;
+    sharer->over = NULL;
     sharer->uses = fab_pool_take(&self->pool, fab_pool_class((count + (size_t)1) * sizeof *sharer->uses));
     if (!sharer->uses)
         return false;
@@ -86,9 +107,15 @@ bool fab_share_begin(fab_share_t *self, fab_sharer_t *sharer, const uint32_t *re
         if (r->first)
             r->first->before = use;
         r->first = use;
+        const bool was_over = r->sum > FAB_SHARE_ONE;
         r->sum += use->part;
-        if (r->sum > FAB_SHARE_ONE)
-            touch(self, resource[i]);
+        if (r->sum <= FAB_SHARE_ONE)
+            continue;
+        touch(self, resource[i]);
+        if (was_over)
+            enter_over(use);
+        for (fab_use_t *of_all = r->first; !was_over && of_all; of_all = of_all->next)
+            enter_over(of_all);
     }
     set_end(sharer, now_ps);
     return !self->no_memory;
@@ -106,9 +133,14 @@ void fab_share_end(fab_share_t *self, fab_sharer_t *sharer, int64_t now_ps)
             r->first = use->next;
         if (use->next)
             use->next->before = use->before;
-        if (r->sum > FAB_SHARE_ONE && r->first)
-            touch(self, use->resource);
+        const bool was_over = r->sum > FAB_SHARE_ONE;
         r->sum -= use->part;
+        if (was_over && r->first)
+            touch(self, use->resource);
+        for (fab_use_t *left = r->first; was_over && r->sum <= FAB_SHARE_ONE && left; left = left->next)
+            leave_over(left);
+        if (was_over)
+            leave_over(&sharer->uses[i]);
     }
     fab_pool_give(&self->pool, sharer->uses, fab_pool_class((sharer->use_count + (size_t)1) * sizeof *sharer->uses));
     sharer->uses = NULL;
@@ -143,11 +175,10 @@ static void find_part(fab_share_t *self)
     self->touched_count = 0;
     for (uint32_t i = 0; i < self->part_count; i++) {
         const fab_sharer_t *sharer = self->part[i];
-        for (uint32_t u = 0; u < sharer->use_count; u++) {
-            const uint32_t resource = sharer->uses[u].resource;
+        for (const fab_use_t *use = sharer->over; use; use = use->next_over) {
+            const uint32_t resource = use->resource;
             fab_share_resource_t *r = &self->resources[resource];
-            if (r->in_part || r->sum <= FAB_SHARE_ONE ||
-                !make_room(self, &self->over, &self->over_capacity, self->over_count, sizeof *self->over))
+            if (r->in_part || !make_room(self, &self->over, &self->over_capacity, self->over_count, sizeof *self->over))
                 continue;
             r->in_part = true;
             r->left = (double)FAB_SHARE_ONE;
@@ -204,12 +235,10 @@ static double full_at(const fab_share_resource_t *r) { return r->growing > 0 ? r
 static void freeze(fab_share_t *self, fab_sharer_t *sharer, double rate)
 {
     sharer->frozen = true;
-    sharer->rate = rate;
-    for (uint32_t u = 0; u < sharer->use_count; u++) {
-        fab_share_resource_t *r = &self->resources[sharer->uses[u].resource];
-        if (!r->in_part)
-            continue;
-        const double part = (double)sharer->uses[u].part;
+    sharer->found = rate;
+    for (const fab_use_t *use = sharer->over; use; use = use->next_over) {
+        fab_share_resource_t *r = &self->resources[use->resource];
+        const double part = (double)use->part;
         r->left -= part * rate;
         r->growing -= part;
         if (r->left < 0)
@@ -245,17 +274,22 @@ static void fill(fab_share_t *self)
 int fab_share_settle(fab_share_t *self, int64_t now_ps)
 {
     find_part(self);
+    for (uint32_t i = 0; i < self->part_count; i++)
+        self->part[i]->found = 1;
+    fill(self);
+    uint32_t changed = 0;
     for (uint32_t i = 0; i < self->part_count; i++) {
         fab_sharer_t *sharer = self->part[i];
+        sharer->in_part = sharer->frozen = false;
+        if (sharer->found == sharer->rate)
+            continue;
         sharer->remaining_ps = fab_share_remaining_ps(sharer, now_ps);
         sharer->since_ps = now_ps;
-        sharer->rate = 1;
+        sharer->rate = sharer->found;
+        set_end(sharer, now_ps);
+        self->part[changed++] = sharer;
     }
-    fill(self);
-    for (uint32_t i = 0; i < self->part_count; i++) {
-        self->part[i]->in_part = self->part[i]->frozen = false;
-        set_end(self->part[i], now_ps);
-    }
+    self->part_count = changed;
     for (uint32_t i = 0; i < self->over_count; i++)
         self->resources[self->over[i]].in_part = false;
     self->fillings++;

@@ -13,7 +13,8 @@
 #define FAB_SHARE_ONE (UINT64_C(1) << 32)
 
 typedef struct fab_use {
-    struct fab_use *next, *before; /* of the resource */
+    struct fab_use *next, *before;           /* of the resource */
+    struct fab_use *next_over, *before_over; /* of the sharer, while the resource is asked for too much */
     struct fab_sharer *sharer;
     uint64_t part;
     uint32_t resource;
@@ -21,9 +22,9 @@ typedef struct fab_use {
 
 /* An activity at work. */
 typedef struct fab_sharer {
-    fab_use_t *uses;
-    double remaining_ps; /* at rate 1, as of since_ps */
-    double rate;
+    fab_use_t *uses, *over; /* all, and a list of those of resources that are asked for too much */
+    double remaining_ps;    /* at rate 1, as of since_ps */
+    double rate, found;     /* found: while filling, what the rate is to be */
     int64_t since_ps, end_ps;
     uint32_t use_count, id;
     bool in_part, frozen;
@@ -72,7 +73,7 @@ void fab_share_end(fab_share_t *self, fab_sharer_t *sharer, int64_t now_ps);
 /* Whether rates are to be found anew before time goes on. */
 FAB_INLINE bool fab_share_is_unsettled(const fab_share_t *self) { return self->touched_count > 0; }
 
-/* Finds the new rates; part[0 … part_count-1] are those whose end_ps may be another. */
+/* Finds the new rates; part[0 … part_count-1] are those whose end_ps is another. */
 int fab_share_settle(fab_share_t *self, int64_t now_ps);
 
 /* What is left of an activity's work, at rate 1. */

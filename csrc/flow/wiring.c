@@ -166,8 +166,9 @@ static void emit(void *context, uint32_t position, uint32_t channel)
     if (e->code)
         return;
     const fab_edge_t edge = {.from = e->from, .to = position, .channel = channel};
-    e->code = add_edge(e->wiring, e->paths, edge, e->from_host, fab_program_host_at(e->party->program, e->party->group, position), e->party->lane,
-                       e->party->seed);
+    e->code =
+        add_edge(e->wiring, e->paths, edge, e->from_host,
+                 fab_program_host_at(e->party->program, e->party->group, position), e->party->lane, e->party->seed);
 }
 
 int fab_wiring_collective(fab_wiring_t *self, fab_paths_t *paths, const fab_party_t *party)

@@ -1,4 +1,4 @@
-"""Programs as fluid activities: against the packets, against shares worked out by hand, and what is refused."""
+"""Programs as fluid activities: against packets, against shares worked out by hand, and what is refused."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_who_is_done_leaves_its_share_to_the_others():
 
 
 def test_a_flow_takes_what_another_cannot():
-    """Rank 0's link is the narrow one of a flow that shares with two others there: the third flow has the rest."""
+    """Rank 0 has three flows, one of them to where a fourth one goes: that has what the third leaves."""
     model = star(5).model()
     size = 1 << 22
     pairs = [(0, 1), (0, 2), (0, 3), (4, 3)]
