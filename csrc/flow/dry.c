@@ -71,54 +71,6 @@ static uint32_t nic_of(const fab_dry_t *self, const fab_lead_t *lead)
     return self->wiring->stops[lead->first_stop].local;
 }
 
-/* Brings an interface up to now: answers go first, then everyone gets an equal share. */
-static void serve(fab_dry_nic_t *nic, int64_t now_ps)
-{
-    double passed = (double)(now_ps - nic->at_ps);
-    nic->at_ps = now_ps;
-    if (!nic->busy_count) {
-        nic->debt_ps = 0;
-        return;
-    }
-    if (nic->debt_ps > 0) {
-        const double paid = nic->debt_ps < passed ? nic->debt_ps : passed;
-        nic->debt_ps -= paid;
-        passed -= paid;
-    }
-    nic->served += passed / nic->busy_count;
-}
-
-/* Sets the timer for the message that will be out next. */
-static void wind_nic(fab_dry_t *self, uint32_t n)
-{
-    fab_dry_nic_t *nic = &self->nics[n];
-    if (nic->first == FAB_NONE)
-        return;
-    double until = self->qps[nic->first].until;
-    for (uint32_t q = self->qps[nic->first].next; q != FAB_NONE; q = self->qps[q].next)
-        until = self->qps[q].until < until ? self->qps[q].until : until;
-    const double left = (until - nic->served) * nic->busy_count + nic->debt_ps;
-    int64_t when_ps = nic->at_ps;
-    if (left > 0) {
-        when_ps += (int64_t)left;
-        when_ps += (double)(when_ps - nic->at_ps) < left;
-    }
-    if (nic->wake_ps >= 0 && nic->wake_ps <= when_ps)
-        return; /* it looks again then */
-    nic->wake_ps = when_ps;
-    push(self, when_ps, EVENT_NIC, n, 0);
-}
-
-/* A queue pair's first message begins. */
-static void begin(fab_dry_t *self, uint32_t n, uint32_t q)
-{
-    fab_dry_nic_t *nic = &self->nics[n];
-    fab_dry_qp_t *qp = &self->qps[q];
-    fab_dry_message_t *m = &self->messages[qp->head];
-    m->begin_ps = nic->at_ps;
-    qp->until = nic->served + m->wire_bytes * self->wiring->local_wire[n];
-}
-
 /* Brings a resource's queue up to now. */
 static void drain(fab_dry_queue_t *queue, int64_t now_ps)
 {
@@ -151,38 +103,9 @@ static void share_anew(fab_dry_t *self, uint32_t n, uint32_t before, uint32_t af
     const double whole = 1 / self->wiring->local_wire[n];
     const double more = whole / after - whole / before;
     for (uint32_t q = nic->first; q != FAB_NONE; q = self->qps[q].next)
-        add_rate(self, q, more, nic->at_ps);
-}
-
-static void join(fab_dry_t *self, uint32_t n, uint32_t q)
-{
-    fab_dry_nic_t *nic = &self->nics[n];
-    fab_dry_qp_t *qp = &self->qps[q];
-    if (nic->busy_count)
-        share_anew(self, n, nic->busy_count, nic->busy_count + 1);
-    qp->before = FAB_NONE;
-    qp->next = nic->first;
-    if (nic->first != FAB_NONE)
-        self->qps[nic->first].before = q;
-    nic->first = q;
-    nic->busy_count++;
-    add_rate(self, q, 1 / self->wiring->local_wire[n] / nic->busy_count, nic->at_ps);
-}
-
-static void leave(fab_dry_t *self, uint32_t n, uint32_t q)
-{
-    fab_dry_nic_t *nic = &self->nics[n];
-    const fab_dry_qp_t *qp = &self->qps[q];
-    add_rate(self, q, -1 / self->wiring->local_wire[n] / nic->busy_count, nic->at_ps);
-    if (qp->before == FAB_NONE)
-        nic->first = qp->next;
-    else
-        self->qps[qp->before].next = qp->next;
-    if (qp->next != FAB_NONE)
-        self->qps[qp->next].before = qp->before;
-    nic->busy_count--;
-    if (nic->busy_count)
-        share_anew(self, n, nic->busy_count + 1, nic->busy_count);
+        add_rate(self, q, more, self->now_ps);
+    if (nic->ending != FAB_NONE && self->qps[nic->ending].sending == self->qps[nic->ending].head)
+        add_rate(self, nic->ending, more, self->now_ps); /* it is not in line again */
 }
 
 /* The last bit of a message has left its interface: when it is there, behind what waits on its way. Of several queues the
@@ -210,35 +133,160 @@ static int64_t travel(fab_dry_t *self, fab_dry_qp_t *qp, const fab_dry_message_t
     return now_ps + lead->end_delay_ps + (int64_t)(packet * (lead->end_stored - wire0) + wait);
 }
 
-static void nic_turn(fab_dry_t *self, uint32_t n, int64_t now_ps)
+static int64_t busy_so_far(const fab_dry_t *self, uint32_t n)
+{
+    const fab_dry_nic_t *nic = &self->nics[n];
+    return nic->busy_ps + (nic->busy_count ? self->now_ps - nic->since_ps : 0);
+}
+
+/* ---- turns ---------------------------------------------------------------------------------------- */
+
+/* The queue pair's next message is the one that takes turns. */
+static void load(fab_dry_t *self, uint32_t n, uint32_t q, uint32_t message)
+{
+    fab_dry_qp_t *qp = &self->qps[q];
+    fab_dry_message_t *m = &self->messages[message];
+    qp->sending = message;
+    qp->left = (uint64_t)m->packets;
+    qp->packet_ps = m->wire_bytes * self->wiring->local_wire[n] / (double)m->packets;
+    m->begin_ps = self->now_ps;
+    m->answerer_ps = busy_so_far(self, nic_of(self, &self->wiring->leads[m->lead + 1]));
+}
+
+static void get_in_line(fab_dry_t *self, fab_dry_nic_t *nic, uint32_t q)
+{
+    self->qps[q].next = FAB_NONE;
+    if (nic->first == FAB_NONE)
+        nic->first = q;
+    else
+        self->qps[nic->last].next = q;
+    nic->last = q;
+}
+
+/* A queue pair has something to send, or nothing any more: the shares of all change. */
+static void join(fab_dry_t *self, uint32_t n, uint32_t q)
 {
     fab_dry_nic_t *nic = &self->nics[n];
-    if (nic->wake_ps != now_ps)
+    if (nic->busy_count)
+        share_anew(self, n, nic->busy_count, nic->busy_count + 1);
+    else
+        nic->since_ps = self->now_ps;
+    nic->busy_count++;
+    add_rate(self, q, 1 / self->wiring->local_wire[n] / nic->busy_count, self->now_ps);
+}
+
+static void leave(fab_dry_t *self, uint32_t n, uint32_t q)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    add_rate(self, q, -1 / self->wiring->local_wire[n] / nic->busy_count, self->now_ps);
+    if (nic->busy_count == 1) {
+        nic->busy_ps = busy_so_far(self, n);
+        nic->since_ps = self->now_ps;
+    }
+    nic->busy_count--;
+    if (nic->busy_count)
+        share_anew(self, n, nic->busy_count + 1, nic->busy_count);
+}
+
+/* The message that ended is out. */
+static void message_out(fab_dry_t *self, uint32_t n)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    const uint32_t q = nic->ending;
+    fab_dry_qp_t *qp = &self->qps[q];
+    const uint32_t gone = qp->head;
+    const fab_dry_message_t *m = &self->messages[gone];
+    int64_t *newest_ps = &self->delivered[qp->edge];
+    *newest_ps = fab_max_i64(*newest_ps, travel(self, qp, m, self->now_ps)); /* a connection keeps its order */
+    push(self, *newest_ps, EVENT_ARRIVED, qp->edge, gone);
+    nic->ending = FAB_NONE;
+    qp->head = m->next;
+    if (qp->head == FAB_NONE)
+        leave(self, n, q);
+}
+
+/* The round that begins with the first in line: how long it takes, and in how many of them somebody comes to an end. */
+static double round_of(const fab_dry_t *self, const fab_dry_nic_t *nic, uint64_t *rounds_out)
+{
+    double round_ps = 0;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t q = nic->first; q != FAB_NONE; q = self->qps[q].next) {
+        round_ps += self->qps[q].packet_ps;
+        least = self->qps[q].left < least ? self->qps[q].left : least;
+    }
+    *rounds_out = least;
+    return round_ps;
+}
+
+/* Sends what is to be sent before now. */
+static void take_turns(fab_dry_t *self, uint32_t n)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    const double now_ps = (double)self->now_ps;
+    for (;;) {
+        if (nic->free_ps > now_ps)
+            return;
+        if (nic->ending != FAB_NONE)
+            message_out(self, n);
+        if (nic->first == FAB_NONE)
+            return;
+        uint64_t rounds;
+        const double round_ps = round_of(self, nic, &rounds), whole = (now_ps - nic->free_ps) / round_ps;
+        if (rounds > 1 && whole >= 1) {
+            const uint64_t passed = whole < (double)(rounds - 1) ? (uint64_t)whole : rounds - 1;
+            nic->free_ps += (double)passed * round_ps;
+            for (uint32_t q = nic->first; q != FAB_NONE; q = self->qps[q].next)
+                self->qps[q].left -= passed;
+            continue;
+        }
+        const uint32_t q = nic->first;
+        fab_dry_qp_t *qp = &self->qps[q];
+        nic->first = qp->next;
+        nic->free_ps += qp->packet_ps;
+        if (--qp->left == 0) {
+            const uint32_t next = self->messages[qp->sending].next;
+            nic->ending = q;
+            if (next == FAB_NONE)
+                continue;
+            load(self, n, q, next);
+        }
+        get_in_line(self, nic, q);
+    }
+}
+
+/* Sets the timer for the message that will be out next. */
+static void wind_nic(fab_dry_t *self, uint32_t n)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    double out_ps = nic->free_ps;
+    if (nic->ending == FAB_NONE) {
+        if (nic->first == FAB_NONE)
+            return;
+        uint64_t rounds;
+        const double round_ps = round_of(self, nic, &rounds);
+        out_ps += (double)(rounds - 1) * round_ps;
+        for (uint32_t q = nic->first; q != FAB_NONE; q = self->qps[q].next) {
+            out_ps += self->qps[q].packet_ps;
+            if (self->qps[q].left == rounds)
+                break;
+        }
+    }
+    int64_t when_ps = (int64_t)out_ps;
+    when_ps += (double)when_ps < out_ps;
+    when_ps = fab_max_i64(when_ps, self->now_ps);
+    if (nic->wake_ps >= 0 && nic->wake_ps <= when_ps)
+        return; /* it looks again then */
+    nic->wake_ps = when_ps;
+    push(self, when_ps, EVENT_NIC, n, 0);
+}
+
+static void nic_turn(fab_dry_t *self, uint32_t n)
+{
+    fab_dry_nic_t *nic = &self->nics[n];
+    if (nic->wake_ps != self->now_ps)
         return; /* a timer that was too late */
     nic->wake_ps = -1;
-    serve(nic, now_ps);
-    /* whose shares end together took turns with their last packets, those who came last, which the list begins with, last */
-    double later_ps = 0;
-    uint32_t next;
-    for (uint32_t q = nic->first; q != FAB_NONE; q = next) {
-        fab_dry_qp_t *qp = &self->qps[q];
-        next = qp->next;
-        /* half a picosecond: shares are no whole ones */
-        if ((qp->until - nic->served) * nic->busy_count > 0.5)
-            continue;
-        const uint32_t gone = qp->head;
-        fab_dry_message_t *m = &self->messages[gone];
-        qp->head = m->next;
-        if (qp->head == FAB_NONE)
-            leave(self, n, q);
-        else
-            begin(self, n, q);
-        int64_t *newest_ps = &self->delivered[qp->edge];
-        const int64_t there_ps = fab_max_i64(travel(self, qp, m, now_ps) - (int64_t)later_ps, now_ps);
-        later_ps += m->packet_bytes * self->wiring->local_wire[n];
-        *newest_ps = fab_max_i64(*newest_ps, there_ps); /* a connection keeps its order */
-        push(self, *newest_ps, EVENT_ARRIVED, qp->edge, gone);
-    }
+    take_turns(self, n);
     wind_nic(self, n);
 }
 
@@ -278,6 +326,7 @@ static void post(fab_dry_t *self, uint32_t e, int64_t bytes, uint32_t step)
         .wire_bytes = (double)need.wire_bytes,
         .packet_bytes = (double)need.packet_bytes,
         .ack_bytes = (double)need.ack_bytes,
+        .packets = need.packets,
         .step = step,
         .next = FAB_NONE,
         .lead = lead,
@@ -288,16 +337,24 @@ static void post(fab_dry_t *self, uint32_t e, int64_t bytes, uint32_t step)
     carried->packets += (double)need.packets;
     carried->messages += 1;
     fab_dry_qp_t *qp = &self->qps[q];
-    if (qp->head != FAB_NONE) {
-        self->messages[qp->tail].next = m;
-        qp->tail = m;
-        return;
-    }
-    qp->head = qp->tail = m;
     const uint32_t n = nic_of(self, &self->wiring->leads[lead]);
-    serve(&self->nics[n], self->now_ps);
-    join(self, n, q);
-    begin(self, n, q);
+    fab_dry_nic_t *nic = &self->nics[n];
+    if (nic->busy_count)
+        take_turns(self, n);
+    const bool idle = qp->head == FAB_NONE, takes_turns = !idle && !(nic->ending == q && qp->sending == qp->head);
+    if (idle)
+        qp->head = m;
+    else
+        self->messages[qp->tail].next = m;
+    qp->tail = m;
+    if (takes_turns)
+        return;
+    if (nic->free_ps < (double)self->now_ps)
+        nic->free_ps = (double)self->now_ps;
+    if (idle)
+        join(self, n, q);
+    load(self, n, q, m);
+    get_in_line(self, nic, q);
     wind_nic(self, n);
 }
 
@@ -379,20 +436,25 @@ static void acknowledged(fab_dry_t *self, uint32_t position, uint32_t step, int6
                self->algorithm->acknowledged(&coll, &rank->state, step, (fab_coll_out_t){&sender, send}), now_ps);
 }
 
-/* A message is there: its answers take a part of the receiver's interface, and of the sender's last link. */
-static void arrived(fab_dry_t *self, uint32_t e, uint32_t m, int64_t now_ps)
+/* A message is there. Its answers took turns of the receiver's interface while that was busy. (What they take of the links
+ * farther on is the slowest interface's loss already.) */
+static void arrived(fab_dry_t *self, uint32_t e, uint32_t number, int64_t now_ps)
 {
     const fab_wiring_t *wiring = self->wiring;
     const fab_edge_t *edge = &wiring->edges[e];
-    const fab_lead_t *back = &wiring->leads[self->messages[m].lead + 1];
-    const double ack_bytes = self->messages[m].ack_bytes;
-    const uint32_t step = self->messages[m].step, n = nic_of(self, back);
-    self->messages[m].next = self->free_message;
-    self->free_message = m;
-    self->nics[n].debt_ps += ack_bytes * wiring->local_wire[n];
-    const uint32_t last = wiring->stops[back->first_stop + back->stop_count - 1].local;
-    drain(&self->queues[last], now_ps);
-    self->queues[last].backlog_ps += ack_bytes * wiring->local_wire[last];
+    fab_dry_message_t *m = &self->messages[number];
+    const fab_lead_t *back = &wiring->leads[m->lead + 1];
+    const double ack_bytes = m->ack_bytes;
+    const uint32_t step = m->step, n = nic_of(self, back);
+    m->next = self->free_message;
+    self->free_message = number;
+    fab_dry_nic_t *nic = &self->nics[n];
+    if (nic->busy_count)
+        take_turns(self, n);
+    const int64_t took_ps = now_ps - m->begin_ps, busy_ps = busy_so_far(self, n) - m->answerer_ps;
+    if (nic->free_ps < (double)now_ps)
+        nic->free_ps = (double)now_ps;
+    nic->free_ps += ack_bytes * wiring->local_wire[n] * (double)busy_ps / (double)took_ps;
     fab_dry_rank_t *sender = &self->ranks[edge->from];
     sender->acked_ps = fab_max_i64(sender->acked_ps, now_ps + edge->back_ps);
     if (!self->algorithm)
@@ -433,7 +495,7 @@ static int prepare(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t
         self->cursor[p] = wiring->edge_first[p + 1] - (wiring->edge_first[p + 1] > wiring->edge_first[p]);
     }
     for (uint32_t r = 0; r < wiring->local_count; r++) {
-        self->nics[r] = (fab_dry_nic_t){.first = FAB_NONE, .wake_ps = -1};
+        self->nics[r] = (fab_dry_nic_t){.first = FAB_NONE, .ending = FAB_NONE, .wake_ps = -1};
         self->queues[r] = (fab_dry_queue_t){0};
     }
     for (uint32_t e = 0; e < wiring->edge_count; e++) {
@@ -455,7 +517,7 @@ static void run(fab_dry_t *self)
         const fab_edge_t *edges = self->wiring->edges;
         self->now_ps = event.when_ps;
         switch (event.what) {
-        case EVENT_NIC: nic_turn(self, event.edge, event.when_ps); break;
+        case EVENT_NIC: nic_turn(self, event.edge); break;
         case EVENT_ARRIVED: arrived(self, event.edge, event.step, event.when_ps); break;
         case EVENT_STEP: received(self, edges[event.edge].to, event.step, event.when_ps); break;
         case EVENT_ACKNOWLEDGED: acknowledged(self, edges[event.edge].from, event.step, event.when_ps); break;

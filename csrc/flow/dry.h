@@ -1,6 +1,6 @@
 /* The dry run of a collective: its algorithm's own state machines over a fabric that carries messages, not packets.
  *
- * A network interface serves its queue pairs in equal shares. What comes faster to a resource than it carries on waits
+ * A network interface sends packets of its queue pairs in turn. What comes faster to a resource than it carries on waits
  * there, first in, first out, as a fluid. No losses, no pauses, no congestion control. */
 #ifndef FAB_FLOW_DRY_H
 #define FAB_FLOW_DRY_H
@@ -27,7 +27,8 @@ typedef struct {
 /* A message at its network interface, or on its way. */
 typedef struct {
     double wire_bytes, packet_bytes, ack_bytes;
-    int64_t begin_ps;
+    int64_t packets, begin_ps;
+    int64_t answerer_ps; /* how long its receiver's interface had been busy when it began */
     uint32_t step, next; /* of the same queue pair */
     uint32_t lead;
 } fab_dry_message_t;
@@ -38,14 +39,16 @@ typedef struct {
     bool started, done;
 } fab_dry_rank_t;
 
-/* A network interface: the queue pairs that have something to send share it. */
+/* A network interface: queue pairs that have something to send take turns, a packet each. Whole rounds in which nobody comes
+ * to an end are passed over at once. */
 typedef struct {
-    double served;       /* ps of service that each of them had */
-    double debt_ps;      /* of service that answers took */
-    int64_t at_ps;       /* `served` is as of then */
-    int64_t wake_ps;     /* of its timer; -1: none */
-    uint32_t first;      /* queue pair at work, FAB_NONE */
-    uint32_t busy_count; /* how many are */
+    double free_ps;       /* the packet being sent has left */
+    int64_t wake_ps;      /* of its timer; -1: none */
+    int64_t busy_ps;      /* how long it was ever busy, before it last became so or idle */
+    int64_t since_ps;     /* when that was */
+    uint32_t first, last; /* queue pairs in line, FAB_NONE */
+    uint32_t busy_count;  /* queue pairs with something to send */
+    uint32_t ending;      /* queue pair whose message ends with that packet, FAB_NONE */
 } fab_dry_nic_t;
 
 /* What comes to a resource on the way, and waits there for it. */
@@ -56,11 +59,12 @@ typedef struct {
 } fab_dry_queue_t;
 
 typedef struct {
-    double until;          /* `served` when its first message is out */
-    double window_free;    /* ps: what the window allows */
-    int64_t newest_ps;     /* delivery of its newest message */
-    uint32_t head, tail;   /* messages, FAB_NONE */
-    uint32_t next, before; /* at work on the same interface */
+    double packet_ps;    /* of its message's packets, each */
+    double window_free;  /* ps: what the window allows */
+    uint64_t left;       /* packets of its message that have not begun */
+    uint32_t head, tail; /* messages that are not out, FAB_NONE */
+    uint32_t sending;    /* the one that `left` is of */
+    uint32_t next;       /* in line */
     uint32_t edge;
 } fab_dry_qp_t;
 

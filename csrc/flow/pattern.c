@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Beyond so many messages a dry run is cut short and goes on by proportion. */
-enum { MESSAGES_MOST = 1 << 19 };
+/* Up to so many messages a dry run sees all links on the way, those that hashes make groups differ by, too; beyond so many
+ * it is cut short and goes on by proportion. */
+enum { MESSAGES_SEEING_ALL = 1 << 14, MESSAGES_MOST = 1 << 19 };
 
 int fab_patterns_new(const fab_model_t *model, const fab_program_t *program, uint64_t seed, fab_patterns_t *self)
 {
@@ -282,6 +283,13 @@ static int wire(fab_patterns_t *self, uint32_t o, uint32_t activity, uint32_t *s
     int code;
     if (op->kind != FAB_OP_SEND) {
         party = party_of(self, op, activity);
+        self->wiring.ends_only = true;
+        code = fab_wiring_collective(&self->wiring, &self->paths, &party);
+        if (!code)
+            code = find_shape(self, op, &party, shape_out);
+        if (code || !self->wiring.hides || self->shapes[*shape_out].messages > MESSAGES_SEEING_ALL)
+            return code;
+        self->wiring.ends_only = false;
         code = fab_wiring_collective(&self->wiring, &self->paths, &party);
     } else {
         const uint32_t instance = op->first_instance + activity;

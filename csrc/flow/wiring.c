@@ -29,7 +29,7 @@ static bool start(fab_wiring_t *self, const fab_paths_t *paths, uint32_t positio
     self->position_count = position_count;
     self->qp_count = 1;
     self->signature = position_count;
-    self->no_memory = false;
+    self->no_memory = self->hides = false;
     if (!grow(&self->edge_first, &self->position_capacity, position_count + 1, sizeof *self->edge_first))
         return false;
     const uint32_t before = self->resource_capacity;
@@ -69,7 +69,7 @@ static uint32_t local(fab_wiring_t *self, const fab_paths_t *paths, uint32_t res
     return self->local_of[resource] = self->local_count++;
 }
 
-/* Adds a way. Of one that a hash chose the dry run sees the ends only: else no two groups were alike. */
+/* Adds a way. */
 static int add_lead(fab_wiring_t *self, const fab_paths_t *paths, const fab_way_t *way, bool all_stops)
 {
     if (!grow(&self->leads, &self->lead_capacity, self->lead_count + 1, sizeof *self->leads) ||
@@ -82,6 +82,7 @@ static int add_lead(fab_wiring_t *self, const fab_paths_t *paths, const fab_way_
     mix_real(self, way->slowest);
     for (uint32_t i = 0; i < way->count; i++) {
         const bool seen = all_stops || i == 0 || i + 1 == way->count;
+        self->hides |= !seen;
         self->stops[self->stop_count++] = (fab_stop_t){
             .resource = way->resource[i],
             .local = seen ? local(self, paths, way->resource[i]) : FAB_NONE,
@@ -111,7 +112,7 @@ static int add_edge(fab_wiring_t *self, fab_paths_t *paths, fab_edge_t edge, uin
     const fab_network_t *n = &paths->model->networks[network];
     const fab_transport_config_t *config = &n->transport_config;
     const uint32_t qps = config->qp_count > 1 ? config->qp_count : 1;
-    const bool all_stops = !fab_paths_hashed(paths, network);
+    const bool all_stops = !self->ends_only || !fab_paths_hashed(paths, network);
     edge.network = (int8_t)network;
     edge.first_lead = self->lead_count;
     self->qp_count = qps > self->qp_count ? qps : self->qp_count;

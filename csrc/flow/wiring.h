@@ -4,7 +4,7 @@
 
 #include "flow/paths.h"
 
-/* A place on a way. `local`: the resource as the dry run counts it, FAB_NONE: nobody else of the group queues there. */
+/* A place on a way. `local`: the resource as the dry run counts it, FAB_NONE: it does not see it. */
 typedef struct {
     uint32_t resource, local;
     double share; /* of the data */
@@ -36,6 +36,8 @@ typedef struct {
     uint32_t edge_capacity, position_capacity, lead_capacity, stop_capacity, local_capacity, resource_capacity;
     uint32_t *local_of; /* [resource_capacity] of the paths; FAB_NONE outside of the group */
     uint64_t signature; /* of all that the dry run can see */
+    bool ends_only; /* asked for: of ways that a hash chose the dry run sees the ends alone, so that groups are alike */
+    bool hides;     /* there was more to see */
     bool no_memory;
 } fab_wiring_t;
 
