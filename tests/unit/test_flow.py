@@ -272,7 +272,7 @@ def test_another_models_program_is_refused():
 
 # ---- how near it comes: bounds are a little above what was measured
 
-# What a fluid does not see: bursts of windows that collide, and, in scale-up domains, chains of channels side by side.
+# What a fluid does not see: bursts of windows that collide, chains of channels side by side in a domain.
 NEAR = {
     "demo-64-400g-roce": {"": 0.015, "all_to_all": 0.05},
     "dgx-h100": {"": 0.08, "broadcast": 0.15, "reduce": 0.15},
