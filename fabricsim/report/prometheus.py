@@ -45,17 +45,17 @@ _METRICS = (
 def prometheus(result: Result, ranks: Sequence[int] | None = None) -> Iterator[str]:
     """Yield the lines of a text file for node exporter's textfile collector, without their ends.
 
+    A value is the mean over a rank's operations of one kind, range of sizes and number of ranks: as NCCL
+    Inspector's, the geometric mean of bandwidths and the arithmetic one of times. A rank's time runs from its
+    own start to its end. Every sample has the label ``source="fabricsim"``; what a result does not tell (job,
+    communicator, algorithm) is ``unknown``, as there.
+
     Parameters
     ----------
     result
         Of a replay.
     ranks
         Which ranks; by default all, or 512 of them, evenly spread.
-
-    A value is the mean over a rank's operations of one kind, range of sizes and number of ranks: as NCCL
-    Inspector's, the geometric mean of bandwidths and the arithmetic one of times. A rank's time runs from its
-    own start to its end. Every sample has the label ``source="fabricsim"``; what a result does not tell (job,
-    communicator, algorithm) is ``unknown``, as there.
     """
     n_ranks = max(1, result.ranks.num_rows)
     ops = sample_of(
