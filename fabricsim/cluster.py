@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -438,11 +437,9 @@ class Cluster(Section):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(what)}</th><td>{html.escape(value)}</td></tr>"
-            for what, value in self.describe()
-        )
-        return f"<table>{rows}</table>"
+        from fabricsim.result import html_table
+
+        return html_table(self.describe(), f"Cluster {self.name}")
 
     def __hash__(self) -> int:
         return hash(self.digest())

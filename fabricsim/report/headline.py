@@ -58,10 +58,12 @@ def training(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         each = found.get("tokens_per_s_per_accelerator")
         tiles.append(("tokens a second", f"{tokens:,.0f}", f"{each:,.0f} an accelerator" if each else ""))
     if (mfu := found.get("mfu")) is not None:
-        rate = found.get("tflops_per_accelerator")
-        tiles.append(("MFU", f"{100 * mfu:.1f} %", f"{rate:,.0f} TFLOP/s an accelerator" if rate else ""))
-    if (bubble := found.get("bubble_share")) is not None:
-        tiles.append(("pipeline bubble", f"{100 * bubble:.1f} %", ""))
+        rate = found.get("flops_per_s_per_accelerator")
+        tiles.append(
+            ("MFU", f"{100 * mfu:.1f} %", f"{rate / 1e12:,.0f} TFLOP/s an accelerator" if rate else "")
+        )
+    if (bubble := found.get("bubble")) is not None:
+        tiles.append(("pipeline bubble", f"{100 * bubble:.1f} %", "of the steps"))
     return tiles
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fabricsim.analysis.columns import column
-from fabricsim.report.blocks import LEGEND, Figure, axis, rounded, share
+from fabricsim.report.blocks import LEGEND, Figure, axis, rounded, share, time_unit
 from fabricsim.result import Result
 from fabricsim.units import format_bytes, format_time
 
-__all__ = ["checkpoints", "collectives", "energy", "provenance", "storage_targets"]
+__all__ = ["checkpoints", "collectives", "energy", "provenance", "storage_targets", "training"]
 
 #: Bars of storage targets, at most; more are put together.
 TARGET_BARS = 128
@@ -144,6 +144,41 @@ def storage_targets(result: Result) -> Figure | None:
             for at in order.tolist()
         ],
         left=2,
+    )
+
+
+def training(result: Result) -> Figure | None:
+    """What a training step reached."""
+    found = result.summary.get("training")
+    if not found:
+        return None
+    steps = found["steps_ps"]
+    unit, unit_name = time_unit(max(steps))
+    text = (
+        f"A step takes {format_time(found['step_ps'])}: {found['tokens_per_s']:,.0f} tokens a second,"
+        f" {found['tokens_per_s_per_accelerator']:,.1f} an accelerator,"
+        f" at {100 * found['mfu']:.1f} % of the peak for the model's own operations (MFU)"
+        f" and {100 * found['hfu']:.1f} % for all that are done (HFU)."
+        f" Ranks wait for other pipeline stages for {100 * found['bubble']:.1f} % of the steps."
+    )
+    if memory := found.get("memory"):
+        text += f" A rank needs {format_bytes(memory['total'])} of {format_bytes(memory['device'])}."
+    data = {
+        "type": "bar",
+        "x": list(range(len(steps[:TARGET_BARS]))),
+        "y": rounded(np.array(steps[:TARGET_BARS]) / unit),
+        "marker": {"color": "@compute"},
+        "hovertemplate": f"step %{{x}}: %{{y}} {unit_name}<extra></extra>",
+    }
+    return Figure(
+        name="training",
+        title="Training",
+        text=text,
+        data=[data] if len(steps) > 1 else [],
+        layout={"xaxis": axis("step"), "yaxis": axis(f"time ({unit_name})", rangemode="tozero")},
+        columns=["step", "time", "of the mean"],
+        rows=[[at, format_time(step), share(step, found["step_ps"])] for at, step in enumerate(steps)],
+        height=240,
     )
 
 

@@ -86,6 +86,7 @@ def figures(result: Result, sampled: Sample | None = None) -> list[Figure]:
     sampled = sample(result) if sampled is None else sampled
     links, samples = links_of(result), samples_of(result)
     found = [
+        other_figures.training(result),
         time_figures.where_time_went(result),
         time_figures.by_rank(result),
         time_figures.timeline(result, sampled),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 import fabricsim
 from fabricsim.analysis.collectives import bus_factor
@@ -67,8 +68,7 @@ def prometheus(result: Result, ranks: Sequence[int] | None = None) -> Iterator[s
     wanted &= (ops.end > ops.start) & (ops.size > 0)
     size = _range(ops.size[wanted])
     columns = (ops.kind[wanted], ops.rank[wanted], members[wanted], nodes[wanted], *size)
-    keys, which = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    which = which.reshape(-1)
+    keys, which = _grouped(columns)
     time_us = (ops.end - ops.start)[wanted] / ops.count[wanted] / 1e6
     factor = np.array([bus_factor(ops.kinds[kind], int(many)) for kind, many in keys[[0, 2]].T.tolist()])
     bandwidth = ops.size[wanted] / time_us / 1e3 * factor[which] if len(which) else np.zeros(0)
@@ -102,18 +102,19 @@ def _places(result: Result) -> tuple[list[str], list[str]]:
 
 def _groups(result: Result, ops: Sample, node: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return for each operation of the sample how many ranks, on how many nodes, take part in it."""
-    some = len(ops.ranks) < ops.n_ranks
-    all_ops = sample_of(result, np.arange(ops.n_ranks)) if some else ops
     number = {name: at for at, name in enumerate(dict.fromkeys(node))}
     node_of = np.array([number[name] for name in node], np.int64)
-    pairs, which = np.unique(np.stack([all_ops.id, all_ops.group]), axis=1, return_inverse=True)
-    which = which.reshape(-1)
-    members = np.bincount(which, minlength=pairs.shape[1])
-    different = np.unique(which * len(number) + node_of[all_ops.rank]) // max(1, len(number))
-    nodes = np.bincount(different, minlength=pairs.shape[1])
-    if some:
-        which = which[np.isin(all_ops.rank, ops.ranks)]
-    members, nodes = members[which], nodes[which]
+    table = result.ops
+    group = table["group"].to_numpy().astype(np.int64) if "group" in table.column_names else 0
+    stride = int(np.max(group, initial=0)) + 1
+    operation = table["id"].to_numpy() * stride + group
+    codes, which = _encoded(operation)
+    members = np.bincount(which, minlength=len(codes))
+    pairs, _ = _encoded(which * len(number) + node_of[table["rank"].to_numpy()])
+    nodes = np.bincount(pairs // max(1, len(number)), minlength=len(codes))
+    order = np.argsort(codes, kind="stable")
+    mine = order[np.searchsorted(codes[order], ops.id * stride + ops.group)] if len(codes) else ops.id
+    members, nodes = members[mine], nodes[mine]
     single = np.isin(ops.kind, [code for code, kind in enumerate(ops.kinds) if kind in ("send", "recv")])
     members[single], nodes[single] = 2, 2
     # A send and its receive are two rows; the flow tells both ends.
@@ -125,6 +126,25 @@ def _groups(result: Result, ops: Sample, node: list[str]) -> tuple[np.ndarray, n
         at = ops.rows_of(operation, rank)
         nodes[at[at >= 0]] = between[at >= 0]
     return members, nodes
+
+
+def _encoded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different values, in the order in which they come, and which of them each one is."""
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _grouped(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different rows of some columns, in order (columns x rows), and which of them each one is."""
+    which = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        _, which = _encoded(which * (int(column.max(initial=0)) + 1) + column)
+    first = np.unique(which, return_index=True)[1]
+    keys = np.stack([column[first] for column in columns])
+    order = np.lexsort(keys[::-1])
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return keys[:, order], place[which]
 
 
 def _range(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +18,9 @@ from fabricsim.trace.view import View
 from fabricsim.units import format_bytes
 
 __all__ = ["Trace", "TraceWarning"]
+
+#: Of the kinds in the bar of a notebook, in turn.
+_COLOURS = ("#3b6fb6", "#cf5f00", "#0f7f76", "#b3305a", "#7046bd", "#8b7500", "#3f7f22", "#8f98a3")
 
 
 class TraceWarning(UserWarning):
@@ -110,6 +113,8 @@ class Trace:
         return f"<Trace: {operations} of {ranks} ({kinds}), {format_bytes(self.total_bytes)}>"
 
     def _repr_html_(self) -> str:
+        from fabricsim.result import html_bar, html_table
+
         rows = [
             ("operations", f"{self.n_rows:,}"),
             ("ranks", f"{self.n_ranks:,}"),
@@ -117,5 +122,6 @@ class Trace:
             ("bytes", format_bytes(self.total_bytes)),
             *((f"from {key}", str(value)) for key, value in sorted(self.provenance.items())),
         ]
-        cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows)
-        return f"<table><caption>Trace</caption>{cells}</table>"
+        colours = itertools.cycle(_COLOURS)
+        parts = [(kind, count, next(colours)) for kind, count in self.kinds.items()]
+        return html_bar(parts, "operations by kind") + html_table(rows, "Trace")

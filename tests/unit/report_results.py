@@ -68,7 +68,7 @@ def large_result(ranks: int, each: int) -> Result:
     end_ps = each * 1_000_000
     tables = {
         "ops": records.table_of("ops", ops, {}),
-        "flows": records.SCHEMAS["flows"].empty_table(),
+        "flows": records.with_provenance("flows", {}).empty_table(),
         "links": records.table_of(
             "links",
             {name: none for name in ("ecn_marks", "drops", "pauses", "paused_ps", "lost_packets", "down_ps")}

@@ -123,7 +123,7 @@ def test_training_figures_have_tiles():
         "step_ps": 2 * 10**12,
         "tokens_per_s": 1_000_000.4,
         "mfu": 0.412,
-        "tflops_per_accelerator": 407.0,
+        "flops_per_s_per_accelerator": 4.07e14,
     }
     assert [tile[:2] for tile in training(found)] == [
         ("step", "2 s"),
