@@ -112,12 +112,20 @@ def comment_of(module_name: str, name: str, value: Any) -> list[str]:
 
 
 def mend(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Give a doctest that ends a docstring a heading, or it would be of the section before; find comments."""
+    """Give constants their comments; and head what follows the sections of a docstring without a heading.
+
+    A doctest or a paragraph there would be taken for one more parameter.
+    """
     if what == "data":
         lines[:] = comment_of(*name.rpartition(".")[::2], value) or [""]
-    first = next((i for i, line in enumerate(lines) if line.startswith(">>> ")), None)
-    if first is not None and any(set(line) == {"-"} for line in lines[:first]):
-        lines[first:first] = ["Examples", "--------"]
+    rules = [i for i, line in enumerate(lines) if line and set(line) == {"-"}]
+    headed = {i - 1 for i in rules} | set(rules)
+    for i in range(len(lines) - 1, rules[0] if rules else len(lines), -1):
+        starts = lines[i][:1].strip() and not lines[i - 1].strip() and i not in headed
+        if starts and lines[i].startswith(">>> "):
+            lines[i:i] = ["Examples", "--------"]
+        elif starts and not (i + 1 < len(lines) and lines[i + 1].startswith(" ")):
+            lines[i:i] = ["Notes", "-----"]
 
 
 def setup(app: Any) -> dict[str, Any]:

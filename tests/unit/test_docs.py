@@ -75,7 +75,7 @@ def test_five_short_examples_answer_a_question():
     page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8").partition("## More")[0]
     scripts = [ROOT / name for name in re.findall(r"^\$ python (examples/\w+\.py)$", page, re.MULTILINE)]
     texts = [script.read_text(encoding="utf-8") for script in scripts]
-    assert len(texts) >= 4
+    assert len(texts) == 5
     assert [s.name for s, text in zip(scripts, texts, strict=True) if len(text.splitlines()) >= 40] == []
     assert all("?" in text.splitlines()[0] for text in texts)
 
