@@ -106,6 +106,9 @@ typedef struct {
     void (*carries)(const fab_coll_t *coll, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context);
     /* Why it cannot run over these ranks, as the end of a sentence; NULL: it can. May be NULL. */
     const char *(*refuses)(const fab_coll_t *coll);
+    /* Of an algorithm whose ranks do the same over and over: how many rounds that is, and how many messages of all ranks are
+     * in a round, as many on every connection; so a few rounds tell how long all take. NULL: it has none. */
+    uint64_t (*rounds)(const fab_coll_t *coll, uint64_t *messages_out);
     fab_reduces_t reduces_in_network; /* uses coll->tree; peers, start and received are called for reducers too */
     /* Each returns whether the rank is done. */
     bool (*start)(const fab_coll_t *coll, fab_coll_state_t *state, fab_coll_out_t out);

@@ -82,6 +82,12 @@ static bool received(const fab_coll_t *c, fab_coll_state_t *state, uint32_t step
     return ++state->words[RECEIVED] == steps(c) * pieces(c) * channels(c);
 }
 
+static uint64_t rounds(const fab_coll_t *c, uint64_t *messages_out)
+{
+    *messages_out = (uint64_t)c->count * pieces(c) * channels(c);
+    return steps(c);
+}
+
 static void carries(const fab_coll_t *c, uint32_t to, uint32_t step, fab_coll_carry_t *carry, void *context)
 {
     (void)to;
@@ -93,6 +99,7 @@ const fab_coll_ops_t fab_coll_ring = {
     .impl = {"coll", "ring", "rings over the ranks in the order given, one a channel", params,
              1u << FAB_OP_ALL_REDUCE | 1u << FAB_OP_REDUCE_SCATTER | 1u << FAB_OP_ALL_GATHER},
     .peers = peers,
+    .rounds = rounds,
     .start = start,
     .received = received,
     .carries = carries,

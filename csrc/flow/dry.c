@@ -457,6 +457,8 @@ static void arrived(fab_dry_t *self, uint32_t e, uint32_t number, int64_t now_ps
     nic->free_ps += ack_bytes * wiring->local_wire[n] * (double)busy_ps / (double)took_ps;
     fab_dry_rank_t *sender = &self->ranks[edge->from];
     sender->acked_ps = fab_max_i64(sender->acked_ps, now_ps + edge->back_ps);
+    if (++self->arrived * 2 == self->stop_after)
+        self->half_ps = now_ps;
     if (!self->algorithm)
         return;
     if (self->algorithm->acknowledged)
@@ -478,7 +480,8 @@ static int prepare(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t
     self->wiring = wiring;
     self->heap_count = self->message_count = 0;
     self->free_message = FAB_NONE;
-    self->order = self->message_total = 0;
+    self->order = self->message_total = self->arrived = 0;
+    self->half_ps = 0;
     self->now_ps = self->end_ps = 0;
     self->error = FAB_OK;
     if (!grow(&self->ranks, &self->rank_capacity, wiring->position_count, sizeof *self->ranks) ||
@@ -512,7 +515,7 @@ static int prepare(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t
 
 static void run(fab_dry_t *self)
 {
-    while (self->heap_count && !self->error) {
+    while (self->heap_count && !self->error && (!self->stop_after || self->arrived < self->stop_after)) {
         const fab_dry_event_t event = pop(self);
         const fab_edge_t *edges = self->wiring->edges;
         self->now_ps = event.when_ps;
@@ -527,7 +530,7 @@ static void run(fab_dry_t *self)
 }
 
 int fab_dry_collective(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring, const fab_party_t *party,
-                       int64_t bytes, bool empty, uint64_t message_limit, fab_dry_result_t *result_out)
+                       fab_dry_options_t options, fab_dry_result_t *result_out)
 {
     const int code = prepare(self, model, wiring);
     if (code)
@@ -535,17 +538,20 @@ int fab_dry_collective(fab_dry_t *self, const fab_model_t *model, const fab_wiri
     self->party = party;
     self->algorithm = fab_party_algorithm(party);
     self->coll = fab_party_coll(party, 0);
-    self->empty = empty;
-    self->message_limit = message_limit;
-    if (bytes >= 0)
-        self->coll.bytes = bytes;
+    self->coll.bytes = options.bytes;
+    self->empty = options.empty;
+    self->message_limit = options.message_limit;
+    self->stop_after = options.stop_after;
     for (uint32_t p = 0; p < self->coll.count; p++)
         push(self, self->coll.values[FAB_COLL_LAUNCH_PS], EVENT_START, p, 0);
     run(self);
     *result_out = (fab_dry_result_t){.messages = self->message_total, .exceeded = self->error == FAB_E_LIMIT};
     if (result_out->exceeded)
         return FAB_OK;
-    for (uint32_t p = 0; p < self->coll.count && !self->error; p++) {
+    const bool stopped = self->stop_after && self->arrived >= self->stop_after;
+    result_out->half_ps = self->half_ps;
+    result_out->end_ps = stopped ? self->now_ps : 0;
+    for (uint32_t p = 0; p < self->coll.count && !self->error && !stopped; p++) {
         const fab_dry_rank_t *rank = &self->ranks[p];
         if (!rank->done)
             self->error = FAB_E_INTERNAL;
@@ -564,6 +570,7 @@ int fab_dry_send(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *
     self->algorithm = NULL;
     self->empty = empty;
     self->message_limit = UINT64_MAX;
+    self->stop_after = 0;
     post(self, 0, bytes, 0);
     run(self);
     *result_out = (fab_dry_result_t){.end_ps = self->delivered[0], .messages = 1};

@@ -15,7 +15,8 @@ typedef struct {
 typedef struct {
     int64_t end_ps; /* the last rank has all, and all that it sent is acknowledged */
     uint64_t messages;
-    bool exceeded; /* more than the limit: it was given up */
+    int64_t half_ps; /* when half of the messages had arrived after which it was to stop */
+    bool exceeded;   /* more than the limit: it was given up */
 } fab_dry_result_t;
 
 typedef struct {
@@ -76,6 +77,8 @@ typedef struct {
     fab_coll_t coll; /* but for the position */
     bool empty;      /* messages carry nothing */
     uint64_t message_limit;
+    uint64_t stop_after, arrived; /* messages; 0: all */
+    int64_t half_ps;
     fab_dry_event_t *heap;
     fab_dry_message_t *messages;
     fab_dry_rank_t *ranks;
@@ -93,9 +96,17 @@ typedef struct {
     int error;
 } fab_dry_t;
 
-/* Runs the group's collective. `bytes`: instead of the operation's, -1: those. carried[] is filled. */
+/* How a collective is run. */
+typedef struct {
+    int64_t bytes;          /* instead of the operation's */
+    bool empty;             /* messages carry nothing */
+    uint64_t message_limit; /* beyond it is given up */
+    uint64_t stop_after;    /* ends when so many messages have arrived; 0: when all have */
+} fab_dry_options_t;
+
+/* Runs the group's collective. carried[] is filled. */
 int fab_dry_collective(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring, const fab_party_t *party,
-                       int64_t bytes, bool empty, uint64_t message_limit, fab_dry_result_t *result_out);
+                       fab_dry_options_t options, fab_dry_result_t *result_out);
 
 /* The same for one message on the first connection: when it is delivered. */
 int fab_dry_send(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t *wiring, int64_t bytes, bool empty,

@@ -4,9 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to so many messages a dry run sees all links on the way, those that hashes make groups differ by, too; beyond so many
- * it is cut short and goes on by proportion. */
-enum { MESSAGES_SEEING_ALL = 1 << 14, MESSAGES_MOST = 1 << 19 };
+/* Up to MESSAGES_SEEING_ALL a dry run sees all links on the way, those that hashes make groups differ by, too. Beyond
+ * MESSAGES_MOST it is run with less bytes, as long as a rank's part has BYTES_LEAST; of what repeats itself rounds of
+ * MESSAGES_OF_ROUNDS, and ROUNDS_LEAST, are run. */
+enum {
+    MESSAGES_SEEING_ALL = 1 << 14,
+    MESSAGES_MOST = 1 << 17,
+    MESSAGES_OF_ROUNDS = 1 << 15,
+    ROUNDS_LEAST = 16,
+    BYTES_LEAST = 1 << 17,
+    LESS = 4
+};
 
 int fab_patterns_new(const fab_model_t *model, const fab_program_t *program, uint64_t seed, fab_patterns_t *self)
 {
@@ -105,50 +113,97 @@ static uint64_t shape_hash(const fab_patterns_t *self, const fab_party_t *party,
     return hash;
 }
 
-static bool keep_carried(fab_shape_t *shape, const fab_dry_t *dry, uint32_t edge_count, double factor)
+static bool keep_carried(fab_shape_t *shape, const fab_dry_t *dry, uint32_t edge_count)
 {
     shape->edge_count = edge_count;
     shape->carried = malloc((edge_count + (size_t)1) * sizeof *shape->carried);
-    for (uint32_t e = 0; shape->carried && e < edge_count; e++) {
-        const fab_carried_t c = dry->carried[e];
-        shape->carried[e] =
-            (fab_carried_t){c.wire_bytes * factor, c.ack_bytes * factor, c.packets * factor, c.messages * factor};
-    }
+    if (shape->carried)
+        memcpy(shape->carried, dry->carried, edge_count * sizeof *shape->carried);
     return shape->carried != NULL;
 }
 
-/* Runs the collective whole, or, where that takes too many messages, two parts of it, and goes on by proportion: the steady
+/* Of a run that was stopped: what connections carry in the end, which is the same on all that lie in one network. */
+static void go_on_carrying(fab_dry_t *dry, const fab_wiring_t *wiring, double messages)
+{
+    fab_carried_t sum[FAB_NETWORKS_MAX] = {{0}};
+    for (uint32_t e = 0; e < wiring->edge_count; e++) {
+        fab_carried_t *s = &sum[wiring->edges[e].network];
+        s->wire_bytes += dry->carried[e].wire_bytes;
+        s->ack_bytes += dry->carried[e].ack_bytes;
+        s->packets += dry->carried[e].packets;
+        s->messages += dry->carried[e].messages;
+    }
+    const double each = messages / wiring->edge_count;
+    for (uint32_t e = 0; e < wiring->edge_count; e++) {
+        const fab_carried_t *s = &sum[wiring->edges[e].network];
+        const double factor = each / s->messages;
+        dry->carried[e] = (fab_carried_t){s->wire_bytes * factor, s->ack_bytes * factor, s->packets * factor, each};
+    }
+}
+
+/* Runs the collective with so many bytes: whole, or, if it repeats itself, some rounds. */
+static int run_some(fab_patterns_t *self, const fab_party_t *party, fab_dry_options_t options,
+                    fab_dry_result_t *result_out)
+{
+    fab_coll_t coll = fab_party_coll(party, 0);
+    coll.bytes = options.bytes;
+    const fab_coll_ops_t *algorithm = fab_party_algorithm(party);
+    uint64_t a_round = 0;
+    const uint64_t rounds = algorithm->rounds ? algorithm->rounds(&coll, &a_round) : 0;
+    uint64_t some = a_round ? MESSAGES_OF_ROUNDS / a_round : 0;
+    some = some < ROUNDS_LEAST ? ROUNDS_LEAST : some / 2 * 2;
+    if (!rounds || rounds <= 2 * some)
+        return fab_dry_collective(&self->dry, self->model, &self->wiring, party, options, result_out);
+    options.stop_after = some * a_round;
+    const int code = fab_dry_collective(&self->dry, self->model, &self->wiring, party, options, result_out);
+    if (code || result_out->exceeded)
+        return code;
+    const double slope = (double)(result_out->end_ps - result_out->half_ps) / (double)(some / 2);
+    result_out->end_ps += (int64_t)(slope * (double)(rounds - some)) + self->wiring.edges[0].back_ps;
+    result_out->messages = rounds * a_round;
+    go_on_carrying(&self->dry, &self->wiring, (double)result_out->messages);
+    return FAB_OK;
+}
+
+/* Runs the collective, or, where that takes too many messages, with less bytes twice, and goes on by proportion: the steady
  * state repeats. */
 static int run_dry(fab_patterns_t *self, const fab_party_t *party, fab_shape_t *shape)
 {
     const fab_coll_t coll = fab_party_coll(party, 0);
+    fab_dry_options_t options = {.bytes = coll.bytes, .message_limit = coll.splits ? UINT64_MAX : MESSAGES_MOST};
     fab_dry_result_t whole, half;
-    int64_t bytes = coll.bytes;
-    const bool whole_only = coll.splits || bytes < 4 * (int64_t)coll.count;
-    uint64_t most = whole_only ? UINT64_MAX : MESSAGES_MOST;
     int code;
-    while (!(code = fab_dry_collective(&self->dry, self->model, &self->wiring, party, bytes, false, most, &whole)) &&
-           whole.exceeded) {
-        bytes /= 2;
-        if (bytes < 4 * (int64_t)coll.count) /* it does not depend on bytes alone */
-            most = UINT64_MAX;
+    while (!(code = run_some(self, party, options, &whole)) && whole.exceeded) {
+        if (options.bytes / LESS < BYTES_LEAST * (int64_t)coll.count)
+            options.message_limit = UINT64_MAX;
+        else
+            options.bytes /= LESS;
     }
     if (code)
         return code;
     shape->end_ps = whole.end_ps;
     shape->messages = (double)whole.messages;
-    const double factor = bytes < coll.bytes ? (double)coll.bytes / (double)bytes : 1;
-    if (!keep_carried(shape, &self->dry, self->wiring.edge_count, factor))
+    if (!keep_carried(shape, &self->dry, self->wiring.edge_count))
         return FAB_E_MEMORY;
-    if (bytes < coll.bytes) {
-        if ((code = fab_dry_collective(&self->dry, self->model, &self->wiring, party, bytes / 2, false, UINT64_MAX,
-                                       &half)))
+    options.message_limit = UINT64_MAX;
+    if (options.bytes < coll.bytes) {
+        const int64_t bytes = options.bytes;
+        const double factor = (double)coll.bytes / (double)bytes;
+        options.bytes = bytes / 2;
+        if ((code = run_some(self, party, options, &half)))
             return code;
         const double slope = (double)(whole.end_ps - half.end_ps) / (double)(bytes - bytes / 2);
         shape->end_ps += (int64_t)(slope * (double)(coll.bytes - bytes));
         shape->messages *= factor;
+        for (uint32_t e = 0; e < shape->edge_count; e++) {
+            fab_carried_t *c = &shape->carried[e];
+            *c = (fab_carried_t){c->wire_bytes * factor, c->ack_bytes * factor, c->packets * factor,
+                                 c->messages * factor};
+        }
+        options.bytes = bytes;
     }
-    if ((code = fab_dry_collective(&self->dry, self->model, &self->wiring, party, -1, true, UINT64_MAX, &half)))
+    options.empty = true;
+    if ((code = run_some(self, party, options, &half)))
         return code;
     shape->latency_ps = half.end_ps;
     return FAB_OK;
@@ -165,7 +220,7 @@ static int run_send(fab_patterns_t *self, int64_t bytes, fab_shape_t *shape)
     shape->end_ps = full.end_ps;
     shape->latency_ps = empty.end_ps;
     shape->messages = 1;
-    return keep_carried(shape, &self->dry, 1, 1) ? FAB_OK : FAB_E_MEMORY;
+    return keep_carried(shape, &self->dry, 1) ? FAB_OK : FAB_E_MEMORY;
 }
 
 /* The shape whose wiring is there, found or made. */

@@ -305,6 +305,21 @@ def test_collectives_end_when_their_packets_do(name, ranks):
             )
 
 
+def test_some_rounds_of_a_ring_tell_of_all():
+    """More rounds than the dry run looks at, by the packets and by the bandwidth that a ring has."""
+    model = star(96, 400 * GBPS).model()
+    made = program(model, table(all_reduce(*range(96), size=96 << 14)), 96)
+    run, flow = both(model, made)
+    assert flow.counters()["messages"] == run.counters()["messages"] == 96 * 190
+    assert flow.counters()["end_ps"] == pytest.approx(run.counters()["end_ps"], rel=0.01)
+    np.testing.assert_allclose(flow.links()["bytes"], run.links()["bytes"], rtol=1e-3)
+    large = 10 << 30
+    made = program(model, table(all_reduce(*range(96), size=large)), 96)
+    flow = engine.Flow(model, made)
+    flow.step()
+    assert flow.counters()["end_ps"] == pytest.approx(2 * large * 95 / 96 * 8e6 / 400_000 * 4178 / 4096, rel=0.02)
+
+
 def test_links_carry_what_their_packets_do():
     model = preset("demo-64-400g-roce")
     for kind in KINDS:
