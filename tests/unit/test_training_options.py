@@ -60,6 +60,12 @@ def problems(**options):
         ({"checkpoint": {"mode": "async"}}, "checkpoint: found options without checkpoint_every"),
         ({"checkpoint_every": 1, "checkpoint": {"steps": 3}}, "unknown option of a checkpoint 'steps'"),
         ({"jitter": 3}, "jitter: found 3"),
+        ({"model": 5}, "unknown model '5'"),
+        ({"checkpoint": 5, "checkpoint_every": 1}, "checkpoint: found 5, allowed: a mapping"),
+        ({"checkpoint": {"fsync": 1}, "checkpoint_every": 1}, "checkpoint: fsync: found 1, allowed: true or"),
+        ({"checkpoint": {"mode": "x"}, "checkpoint_every": 1}, "checkpoint: mode: found 'x'"),
+        ({"efficiency": {}}, "efficiency: found {}, allowed: an Efficiency"),
+        ({"data_path": ""}, "data_path: found '', allowed: a path"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(options, said):
@@ -100,6 +106,9 @@ def test_short_names_are_those_of_the_command_line():
     assert (training.tensor, training.pipeline, training.data, training.micro_batches) == (2, 2, 4, 4)
     assert (training.bucket_bytes, training.jitter) == (40_000_000, Jitter(seed=1, sigma=0.1))
     assert Training.from_dict(training.options()) == training
+    saves = {"checkpoint": {"transfer_bytes": "16MiB", "copy_bytes_per_s": "25GB/s"}, "checkpoint_every": 1}
+    plan = Training.from_dict(GIVEN | saves).plan()
+    assert (plan.transfer_bytes, plan.copy_bytes_per_s) == (16 << 20, 25 * 10**9)
     assert set(ALIASES.values()) <= {field.name for field in fields(Training)}
 
 

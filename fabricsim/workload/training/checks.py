@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from fabricsim.compute import Accelerator, Jitter
+from fabricsim.checkpoint import Plan
+from fabricsim.compute import Accelerator, Efficiency, Jitter
 from fabricsim.errors import unknown_name
 from fabricsim.workload.shapes import ModelShape
 
@@ -88,6 +90,18 @@ def _values(t: Training) -> Iterator[str]:
                     f"precision: found {t.precision}, which needs {precision} on {t.accelerator.name},"
                     f" allowed: {', '.join(t.accelerator.peak_flops)}"
                 )
+    if not isinstance(t.checkpoint, Mapping):
+        yield f"checkpoint: found {t.checkpoint!r}, allowed: a mapping of options"
+    else:
+        words: dict[type, str] = {int: "a whole number", bool: "true or false", str: "a text"}
+        kinds: dict[str, type] = {one.name: type(one.default) for one in fields(Plan) if one.name in _PLAN}
+        for name, value in t.checkpoint.items():
+            if name in kinds and type(value) is not kinds[name]:
+                yield f"checkpoint: {name}: found {value!r}, allowed: {words[kinds[name]]}"
+    if not isinstance(t.efficiency, Efficiency):
+        yield f"efficiency: found {t.efficiency!r}, allowed: an Efficiency"
+    if not isinstance(t.data_path, str) or not t.data_path:
+        yield f"data_path: found {t.data_path!r}, allowed: a path"
     if t.jitter is not None and not isinstance(t.jitter, Jitter):
         yield f"jitter: found {t.jitter!r}, allowed: none, or a Jitter"
 

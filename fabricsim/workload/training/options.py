@@ -12,9 +12,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from fabricsim.checkpoint import Checkpoint, Plan
 from fabricsim.compute import EFFICIENCY, Accelerator, Efficiency, Jitter, accelerator_named
 from fabricsim.errors import ConfigError, unknown_name
-from fabricsim.units import parse_bytes
+from fabricsim.units import parse_bytes, parse_rate_mbps
 from fabricsim.workload.shapes import ModelShape, named_shape
 from fabricsim.workload.training.checks import problems_of
 from fabricsim.workload.training.layout import Layout
@@ -194,7 +195,7 @@ class Training:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 try:
-                    object.__setattr__(self, name, read(value))
+                    object.__setattr__(self, name, read(str(value)))
                 except ConfigError as error:
                     problems += [problem.message for problem in error.problems]
         backward = self.prefetch if self.prefetch_backward is None else self.prefetch_backward
@@ -209,6 +210,7 @@ class Training:
         problems += problems_of(self)
         if problems:
             raise ConfigError(problems)
+        self.plan()  # which tells what is wrong with the options of a checkpoint
 
     def __repr__(self) -> str:
         layout = f"TP{self.tensor} CP{self.context} PP{self.pipeline} DP{self.data}"
@@ -251,11 +253,18 @@ class Training:
                     f"{short.get(name, name)}: missing, allowed: a value"
                     + (" (a name of fabricsim.workload.shapes)" if name == "model" else "")
                 )
-        try:
-            if isinstance(found.get("bucket_bytes"), str):
-                found["bucket_bytes"] = parse_bytes(found["bucket_bytes"])
-        except ValueError as error:
-            problems.append(f"bucket_bytes: {error}")
+        if isinstance(found.get("checkpoint"), Mapping):
+            found["checkpoint"] = dict(found["checkpoint"])
+        for where, name, read in (
+            (found, "bucket_bytes", parse_bytes),
+            (found.get("checkpoint"), "transfer_bytes", parse_bytes),
+            (found.get("checkpoint"), "copy_bytes_per_s", _bytes_per_s),
+        ):
+            if isinstance(where, dict) and isinstance(where.get(name), str):
+                try:
+                    where[name] = read(where[name])
+                except ValueError as error:
+                    problems.append(f"{name}: {error}")
         for name, make in (("jitter", _jitter), ("efficiency", EFFICIENCY.with_values)):
             if isinstance(found.get(name), Mapping):
                 try:
@@ -347,6 +356,22 @@ class Training:
         """Return the ranks of every group by kind: ``tp``, ``cp``, ``dp``, ``pp`` and those of ``Layout``."""
         return self.layout.groups()
 
+    def plan(self) -> Plan | None:
+        """Return how checkpoints are saved, None without any."""
+        if not self.checkpoint_every:
+            return None
+        saved = Checkpoint(
+            shape=self.shape,
+            sharding="fsdp" if self.fsdp != "none" else ("ddp", "zero1", "zero2", "zero3")[self.zero],
+            parallel=self.layout.parallel,
+            weights=self.param_dtype,
+            vocab_multiple=self.vocab_multiple,
+        )
+        try:
+            return Plan(saved=saved, steps=self.steps, interval=self.checkpoint_every, **self.checkpoint)
+        except ConfigError as error:
+            raise ConfigError([f"checkpoint: {problem}" for problem in error.problems]) from None
+
     def padded_elements(self, elements: int, parts: int) -> int:
         """Round elements of a buffer up, so that it can be cut in equal parts: Megatron-LM pads so too."""
         multiple = math.lcm(parts, 128)
@@ -371,6 +396,10 @@ class Training:
                 value = dict(value)
             found[one.name] = value
         return found
+
+
+def _bytes_per_s(text: str) -> int:
+    return parse_rate_mbps(text) * 125_000
 
 
 def _jitter(values: Mapping[str, Any]) -> Jitter:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from fabricsim.analysis.training import BETWEEN_STAGES, TRAINING_GENERATOR
-from fabricsim.checkpoint import Checkpoint, Plan
 from fabricsim.checkpoint.save import Saver
 from fabricsim.compute import elementwise
 from fabricsim.compute.transformer import optimizer
@@ -62,7 +61,8 @@ def llm(training: Training) -> Trace:
         detail = "layer" if few else "stage"
     training = replace(training, detail=detail)
     rows = Rows(**_provenance(training, parts, units))
-    saver = _saver(training, rows)
+    plan = training.plan()
+    saver = None if plan is None else Saver(plan, rows, int(Stream.CHECKPOINT))
     stages = [_Stage(training, parts, rows, stage, units[stage]) for stage in range(training.pipeline)]
     for step in range(training.steps):
         for stage in stages:
@@ -71,21 +71,6 @@ def llm(training: Training) -> Trace:
         if saver is not None and (step + 1) % training.checkpoint_every == 0:
             saver.save(step // training.checkpoint_every)
     return rows.trace()
-
-
-def _saver(training: Training, rows: Rows) -> Saver | None:
-    """What adds the checkpoints."""
-    if not training.checkpoint_every:
-        return None
-    saved = Checkpoint(
-        shape=training.shape,
-        sharding="fsdp" if training.fsdp != "none" else ("ddp", "zero1", "zero2", "zero3")[training.zero],
-        parallel=training.layout.parallel,
-        weights=training.param_dtype,
-        vocab_multiple=training.vocab_multiple,
-    )
-    plan = Plan(saved=saved, steps=training.steps, interval=training.checkpoint_every, **training.checkpoint)
-    return Saver(plan, rows, int(Stream.CHECKPOINT))
 
 
 def _provenance(
