@@ -281,6 +281,9 @@ def _attention(micro: Micro) -> dict[str, Piece]:
     shape, tokens = micro.shape, micro.tokens
     norm, add = _norm_and_add(micro)
     linear = [_linear(micro, tokens, n, k) for n, k in _projections(micro)]
+    if shape.latent is not None:  # what compresses is whole on every rank, and works on its part
+        n, k = _projections(micro)[0]
+        linear[0] = _linear(micro, micro.own_tokens, n, k)
     rotate: tuple[Kernel, ...] = ()
     if not shape.positions:  # rotation, norms of heads
         rotate = (_elements(2 * tokens * _projections(micro)[0][0]),)

@@ -2,8 +2,8 @@
 
 Of the model: three times the forward pass, where each weight that a token meets is multiplied and added once,
 and attention has all products of queries and keys, those behind the causal mask too (as PaLM, arXiv
-2204.02311, appendix B, and Megatron-LM count). Those that are done leave out what fused attention skips, and
-have what is computed again.
+2204.02311, appendix B, counts). Those that are done leave out what fused attention skips, and have what is
+computed again.
 """
 
 from __future__ import annotations

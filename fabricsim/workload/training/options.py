@@ -116,7 +116,7 @@ class Training:
         it is its turn; None: in backward as in forward.
     bucket_bytes
         Gradients that are reduced at once; 0: Megatron-LM's 40,000,000 elements, or a million a data-parallel
-        rank if that is more.
+        rank if that is more, and all of a chunk but on the first chunk of the first stage.
     vocab_multiple
         The vocabulary is padded to a multiple of this times ``tensor``.
     steps
@@ -330,13 +330,14 @@ class Training:
         assert self.prefetch_backward is not None
         return self.prefetch_backward
 
-    @property
-    def bucket_elements(self) -> int:
-        """Elements of gradients that are reduced at once, at least; without overlap all are."""
+    def bucket_elements(self, stage: int = 0, chunk: int = 0) -> int:
+        """Elements of a chunk's gradients that are reduced at once, at least; without overlap all are."""
         if not self.overlap_grad_reduce:
             return 2**62
         if self.bucket_bytes:
             return max(1, self.bucket_bytes // DTYPES[self.grad_dtype])
+        if stage or chunk:  # they are through before the first chunk of the first stage is
+            return 2**62
         return max(_BUCKET_ELEMENTS, _BUCKET_ELEMENTS_PER_RANK * self.data * self.context)
 
     @cached_property

@@ -71,11 +71,15 @@ Item = Work | Message | Beside
 
 
 def split(work: Work, parts: int) -> tuple[Work, Work]:
-    """Return a part of the work, and what is left; together they have all operations and bytes."""
+    """Return a part of the work, and what is left; together they have all operations and bytes.
+
+    Parts run on several streams, so that one fills what the end of another leaves of the machine: they lose
+    no more by its filling than the whole.
+    """
     first, rest = [], []
     for kernel in work.kernels:
-        flops, moved, size = kernel.flops // parts, kernel.mem_bytes // parts, kernel.size // parts
-        one = replace(kernel, flops=flops, mem_bytes=moved, size=size)
+        flops, moved = kernel.flops // parts, kernel.mem_bytes // parts
+        one = replace(kernel, flops=flops, mem_bytes=moved)
         first.append(one)
         if parts > 2:
             rest.append(one.times(parts - 2))
@@ -84,7 +88,6 @@ def split(work: Work, parts: int) -> tuple[Work, Work]:
                 kernel,
                 flops=kernel.flops - flops * (parts - 1),
                 mem_bytes=kernel.mem_bytes - moved * (parts - 1),
-                size=size,
             )
         )
     return Work(work.name, tuple(first)), Work(work.name, tuple(rest))
@@ -333,7 +336,12 @@ class Parts:
         return self.training.sequence_parallel is True
 
     def _tensor(self, kind: str, name: str) -> Message:
-        return Message(name, kind, "tp", self.activation_bytes)
+        latent, size = self.micro.shape.latent, self.activation_bytes
+        if latent is not None and self._cut and name.startswith("attention.in"):
+            # Each rank compresses its part of the sequence; what is compressed is gathered.
+            width = latent.query_rank + latent.key_value_rank + latent.rotary_width
+            size = size // self.micro.shape.hidden * width
+        return Message(name, kind, "tp", size)
 
     def _gathered(self, work: Work) -> list[Item]:
         """Work on what is gathered along the sequence; its last item is work."""
@@ -342,11 +350,9 @@ class Parts:
         whole = self._tensor("all_gather", work.name)
         if not self.training.overlap_tensor:
             return [whole, work]
-        # Chunk by chunk: the first comes alone, each other one while the one before it is worked on.
-        chunks = self.training.tensor
-        last, most = split(work, chunks)
-        one = replace(whole, bytes=whole.bytes // chunks)
-        return [one, Beside((most,), (replace(one, count=chunks - 1),)), last]
+        # The chunks go round the group, each turn beside the work on what is there: a rank's own at first.
+        last, most = split(work, self.training.tensor)
+        return [Beside((most,), (whole,)), last]
 
     def _scattered(self, work: Work) -> list[Item]:
         """Work whose results are summed over the tensor-parallel ranks; its first item is or has the work."""

@@ -37,8 +37,6 @@ def passes(stage: int, stages: int, micro_batches: int, chunks: int = 1) -> list
     total = micro_batches * chunks
     if chunks == 1:
         warm_up = min(stages - stage - 1, total)
-    elif micro_batches == stages:
-        warm_up = total
     else:
         warm_up = min(2 * (stages - stage - 1) + (chunks - 1) * stages, total)
 

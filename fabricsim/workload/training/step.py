@@ -140,9 +140,9 @@ class _Stage:
             [
                 (kind, bucket, count)
                 for kind in _KINDS
-                for bucket, count in _counted(buckets(own, kind, training.bucket_elements))
+                for bucket, count in _counted(buckets(own, kind, training.bucket_elements(stage, chunk)))
             ]
-            for own in units
+            for chunk, own in enumerate(units)
         ]
         #: Rows that the first forward pass of a step waits for, by chunk and position of the unit.
         self.gathered: list[dict[int, list[int]]] = []
@@ -181,20 +181,23 @@ class _Stage:
                         self.lane.message(message, "")
         self.lane.waits += self.reducing
         self.reducing = []
-        self._norm_gradients()
+        self._whole_gradients()
 
-    def _norm_gradients(self) -> None:
-        """Norms are whole on every tensor-parallel rank, but each has seen a part of the sequence."""
+    def _whole_gradients(self) -> None:
+        """Sum what every tensor-parallel rank has whole: each has seen a part of the sequence.
+
+        Norms, biases behind a reduction, positions, routers, and what compresses keys and queries.
+        """
         if self.training.sequence_parallel:
-            small = sum(
+            whole = sum(
                 tensor.elements
                 for own in self.units
                 for unit in own
                 for tensor in self._tensors(unit)
-                if tensor.name.rpartition(".")[0].endswith("norm") or tensor.name.endswith("norm")
+                if tensor.cut is None and not tensor.experts and tensor.name != "router.bias"
             )
-            size = small * DTYPES[self.training.grad_dtype]
-            self.lane.message(Message("norm gradients", "all_reduce", "tp", size), "")
+            size = whole * DTYPES[self.training.grad_dtype]
+            self.lane.message(Message("gradients of whole parameters", "all_reduce", "tp", size), "")
 
     def _tensors(self, unit: Unit) -> tuple[Any, ...]:
         shape = self.training.padded
