@@ -53,7 +53,8 @@ class Sample:
         busy = np.intersect1d(self.ranks, self.rank)
         if len(busy) <= most and len(self.ranks) == self.n_ranks:
             return busy.tolist()
-        some = busy[spread(len(busy), most - len(self.extremes))]
+        others = np.setdiff1d(busy, list(self.extremes))
+        some = others[spread(len(others), most - len(self.extremes))]
         return sorted({*self.extremes, *some.tolist()})
 
     def of_ranks(self, ranks: np.ndarray) -> Sample:

@@ -150,6 +150,10 @@ def timeline(result: Result, sampled: Sample) -> Figure | None:
     """What some ranks did when, a line a stream."""
     picked = sampled.representative(TIMELINE_RANKS)
     ops = sampled.of_ranks(np.array(picked, np.int64))
+    streams = np.unique(np.stack([ops.rank, ops.stream]), axis=1).shape[1]
+    if streams > TIMELINE_ROWS:  # fewer ranks, rather than some with all their streams and others with none
+        picked = sampled.representative(max(4, TIMELINE_ROWS * len(picked) // streams))
+        ops = sampled.of_ranks(np.array(picked, np.int64))
     if not len(ops.start):
         return None
     keys, line = np.unique(np.stack([ops.rank, ops.stream]), axis=1, return_inverse=True)

@@ -7,10 +7,12 @@ import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from report_results import large_result, small_result
 
 import fabricsim
+from fabricsim import records
 from fabricsim.cli import main
 from fabricsim.errors import EngineError, InputError
 from fabricsim.report import figures, report_html, write_report
@@ -198,6 +200,19 @@ def test_a_timeline_of_many_operations_has_few_bars():
     figure = next(figure for figure in figures(large_result(ranks=4, each=5000)) if figure.name == "timeline")
     assert sum(len(bars["x"]) for bars in figure.data) <= 3000
     assert "a bar shows the kind that took most of each" in figure.note
+
+
+def test_a_timeline_of_many_streams_has_fewer_ranks():
+    large = large_result(ranks=40, each=100)
+    ops = large.ops
+    streams = records.table_of(
+        "ops", {name: ops[name] for name in ops.column_names} | {"stream": ops["id"]}, {}
+    )
+    sources = {**large.sources, "ops": lambda: streams.filter(pc.less(streams["stream"], 9))}
+    made = Result(summary=large.summary, provenance={}, sources=sources)
+    figure = next(figure for figure in figures(made) if figure.name == "timeline")
+    assert "of 4 of 40 ranks" in figure.note and "left out" not in figure.note
+    assert len(figure.layout["yaxis"]["ticktext"]) == 36
 
 
 def test_what_is_not_there_is_left_out():
