@@ -131,7 +131,7 @@ def test_training_steps_take_the_options_of_gen_llm():
     [
         ("incast", {"senders": True}, ["workload.senders: found True", "workload.size: missing"]),
         ("collective", {"kind": 3, "size": "1x", "ranks": 4}, ["kind: found 3", "size: found '1x'"]),
-        ("collective", {"kind": "all", "size": 1, "ranks": 4}, ["workload collective"]),
+        ("collective", {"kind": "all", "size": 1, "ranks": 4}, ["unknown kind 'all'"]),
         ("incast", {"sendrs": 1}, ["did you mean 'senders'"]),
         ("incast", {"size": 1, "size_bytes": 1}, ["found size and size_bytes, allowed: one of them"]),
         ("incast", {"size": 1, "senders.x": 1}, ["workload.senders: found {'x': 1}"]),
