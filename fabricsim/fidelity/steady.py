@@ -23,14 +23,22 @@ __all__ = ["Emulated", "Loads", "run_steady"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Looks at the links are at these times after the launch: the first, then twice as late each time.
+#: Looks at the links are at these times after the launch: the first, then later by this factor each time.
 FIRST_LOOK_PS = 20 * us
+LATER = (7, 5)
 #: The first look is late enough for so many packets on the slowest loaded link.
 LEAST_PACKETS = 256
-#: The traffic is steady when three looks in a row foretell the same end, but for this share.
+#: The traffic is steady when so many looks in a row foretell the same end, but for this share ...
+LOOKS = 4
 STEADY = 0.002
+#: ... and the longest queue has not grown by more than this share over them, or is shorter than so many
+#: packets: no buffer fills up that will make itself felt when it is full.
+GROWN = 0.1
+SHORT_PACKETS = 32
 #: A link counts when it is busy for at least this share of what the busiest one is.
 COUNTS = 0.05
+#: Where pauses hold links up, the last ones are held up no more once this share of all is through.
+THROUGH = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,52 +111,86 @@ def run_steady(
     told
         Called with the packet-hops so far.
     """
-    total = np.zeros(len(rate_mbps))
-    packets = np.zeros(len(rate_mbps))
+    total, packets = np.zeros(len(rate_mbps)), np.zeros(len(rate_mbps))
     np.add.at(total, loads.link, loads.bytes)
     np.add.at(packets, loads.link, loads.packets)
     busy = total * 8e6 / rate_mbps
     counted = np.flatnonzero(busy >= COUNTS * max(float(busy.max(initial=0.0)), 1.0))
-    size = total[counted] / np.maximum(packets[counted], 1.0)
-    whole = size / np.maximum(size - ack_bytes[counted], 1.0)
-
-    def carried() -> Floats:
-        found = run.links()
-        data = found["bytes"][counted] - ack_bytes[counted] * found["packets"][counted]
-        return np.asarray(data * whole, np.float64)
-
-    first_ps = FIRST_LOOK_PS
-    if len(counted):
-        first_ps = max(first_ps, int((LEAST_PACKETS * size * 8e6 / rate_mbps[counted]).max()))
-    at_ps, before_ps, before = launch_ps + first_ps, 0, np.zeros(len(counted))
-    ends: list[float] = []
-    while not step_to(run, at_ps):
-        now = carried()
-        hops = int(run.counters()["packet_hops"])
+    watch = _Watch(run, total[counted], packets[counted], counted, ack_bytes, rate_mbps)
+    after_ps = max(FIRST_LOOK_PS, watch.least_ps())
+    looks: list[_Look] = []
+    while not step_to(run, launch_ps + after_ps):
+        looks.append(watch.look(launch_ps + after_ps, tail_ps))
         if told is not None:
-            told(hops)
-        left = np.maximum(total[counted] - now, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            more = np.where(left > 0, left * (at_ps - before_ps) / (now - before), 0.0)
-        end = at_ps + more + tail_ps[counted]
-        ends.append(float(end.max()) if len(end) else np.inf)
-        if len(ends) > 2 and max(_apart(ends[-1], ends[-2]), _apart(ends[-2], ends[-3])) <= STEADY:
-            return Emulated(
-                _by_group(loads, counted, end, n_groups, len(rate_mbps)),
-                at_ps,
-                hops,
-                max(_apart(ends[-1], ends[-2]), _apart(ends[-2], ends[-3])),
-            )
-        before_ps, before = at_ps, now
-        at_ps = launch_ps + 2 * (at_ps - launch_ps)
+            told(int(run.counters()["packet_hops"]))
+        apart = _apart(looks[-LOOKS:])
+        if apart <= STEADY:
+            found = _by_group(loads, counted, looks[-1].end, n_groups, len(rate_mbps))
+            return Emulated(found, launch_ps + after_ps, int(run.counters()["packet_hops"]), apart)
+        after_ps = after_ps * LATER[0] // LATER[1]
     counters = run.counters()
     instances = run.ops()
     taken = (instances["end_ps"] - instances["start_ps"]).reshape(n_groups, -1).max(axis=1)
     return Emulated(taken.astype(np.int64), int(counters["end_ps"]), int(counters["packet_hops"]), 0.0)
 
 
-def _apart(a: float, b: float) -> float:
-    return abs(a - b) / a if np.isfinite(a) and np.isfinite(b) else np.inf
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """When each link that counts will be through, and the longest queue so far, in packets."""
+
+    end: Floats
+    last: float
+    queue: float
+
+
+class _Watch:
+    """Looks at the links again and again and foretells their ends."""
+
+    def __init__(
+        self,
+        run: Any,
+        total: Floats,
+        packets: Floats,
+        counted: Ints,
+        ack_bytes: Ints,
+        rate_mbps: Ints,
+    ) -> None:
+        self.run, self.total, self.counted = run, total, counted
+        self.size = total / np.maximum(packets, 1.0)
+        self.ack_bytes = ack_bytes[counted]
+        self.ps_per_byte = 8e6 / rate_mbps[counted]
+        self.at_ps, self.done, self.pauses = 0, np.zeros(len(counted)), 0
+
+    def least_ps(self) -> int:
+        """Return the time of the least packets on the slowest link."""
+        return int((LEAST_PACKETS * self.size * self.ps_per_byte).max(initial=0.0))
+
+    def look(self, at_ps: int, tail_ps: Ints) -> _Look:
+        links, pauses = self.run.links(), int(self.run.counters()["pfc_pauses"])
+        # Acknowledgements are packets of a known size: what is left is data.
+        data = links["bytes"][self.counted] - self.ack_bytes * links["packets"][self.counted]
+        done = data * self.size / np.maximum(self.size - self.ack_bytes, 1.0)
+        left = np.maximum(self.total - done, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            end = at_ps + np.where(left > 0, left * (at_ps - self.at_ps) / (done - self.done), 0.0)
+        if pauses > self.pauses and len(end):
+            through = np.sort(end)[int(THROUGH * (len(end) - 1))]
+            share = np.clip((end - through) / np.maximum(end - at_ps, 1.0), 0.0, 1.0)
+            end = np.where(end > through, through + share * left * self.ps_per_byte, end)
+        end = end + tail_ps[self.counted]
+        self.at_ps, self.done, self.pauses = at_ps, done, pauses
+        queue = float(links["max_queue_bytes"].max()) / max(float(self.size.max(initial=1.0)), 1.0)
+        return _Look(end, float(end.max()) if len(end) else np.inf, queue)
+
+
+def _apart(looks: list[_Look]) -> float:
+    """Return by how much looks differ in what they foretell; infinity while the traffic changes."""
+    last = [look.last for look in looks]
+    if len(last) < LOOKS or not np.isfinite(last).all():
+        return float(np.inf)
+    if looks[-1].queue > max(looks[0].queue * (1 + GROWN), SHORT_PACKETS):
+        return float(np.inf)
+    return (max(last) - min(last)) / last[-1]
 
 
 def _by_group(loads: Loads, counted: Ints, end: npt.NDArray[Any], n_groups: int, n_links: int) -> Ints:
