@@ -13,18 +13,22 @@ int fab_paths_new(const fab_model_t *model, fab_paths_t *self)
         .resource_capacity = net->link_count + 64,
         .ps_per_byte = malloc((net->link_count + (size_t)64) * sizeof *self->ps_per_byte),
         .seen = calloc(net->slot_count + (size_t)1, sizeof *self->seen),
+        .cuts = malloc((net->link_count + (size_t)1) * sizeof *self->cuts),
     };
     for (int i = 0; i < 3; i++)
         self->scratch[i] = calloc(net->link_count + net->slot_count + (size_t)1, sizeof *self->scratch[i]);
-    if (!self->ps_per_byte || !self->seen || !self->scratch[0] || !self->scratch[1] || !self->scratch[2]) {
+    if (!self->ps_per_byte || !self->seen || !self->cuts || !self->scratch[0] || !self->scratch[1] ||
+        !self->scratch[2]) {
         fab_paths_free(self);
         return FAB_E_MEMORY;
     }
     const fab_torus_t *torus = model->networks[0].route.torus;
     for (uint32_t c = 0; torus && c < FAB_TORUS_CHOICES; c++)
         self->torus_entropy[c] = (uint16_t)fab_torus_entropy(torus, c);
-    for (uint32_t l = 0; l < net->link_count; l++)
+    for (uint32_t l = 0; l < net->link_count; l++) {
+        self->cuts[l] = fab_model_cuts_through(model, NULL, l);
         self->ps_per_byte[l] = (double)fab_wire_ps_per_byte_q16(net->rate_mbps[l]) / (double)FAB_WIRE_ONE;
+    }
     return FAB_OK;
 }
 
@@ -35,6 +39,7 @@ void fab_paths_free(fab_paths_t *self)
     free(self->members);
     fab_map_free(&self->by_links);
     free(self->seen);
+    free(self->cuts);
     for (int i = 0; i < 3; i++)
         free(self->scratch[i]);
     *self = (fab_paths_t){0};
@@ -170,7 +175,7 @@ static void add(const fab_paths_t *self, fab_way_t *way, front_t *front, uint32_
     way->share[i] = 1;
     front->tail = front->head + wire;
     front->delay_ps += net->delay_ps[link];
-    if (!fab_model_cuts_through(self->model, NULL, link))
+    if (!self->cuts[link])
         front->head = front->tail;
     if (self->ps_per_byte[resource] > way->slowest)
         way->slowest = self->ps_per_byte[resource];

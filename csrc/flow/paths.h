@@ -38,6 +38,7 @@ typedef struct {
     fab_map_t by_links; /* stages by a hash of their links */
     uint32_t *scratch[3];
     uint8_t *seen; /* [slot_count] */
+    uint8_t *cuts; /* [link_count] the switch at its end sends packets on while they arrive */
     uint16_t torus_entropy[FAB_TORUS_CHOICES];
 } fab_paths_t;
 

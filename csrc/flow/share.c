@@ -157,13 +157,16 @@ double fab_share_remaining_ps(const fab_sharer_t *sharer, int64_t now_ps)
 
 static void add_users(fab_share_t *self, uint32_t resource)
 {
+    uint32_t growing = 0;
     for (fab_use_t *use = self->resources[resource].first; use; use = use->next) {
+        growing += use->part > 0;
         if (use->sharer->in_part ||
             !make_room(self, &self->part, &self->part_capacity, self->part_count, sizeof *self->part))
             continue;
         use->sharer->in_part = true;
         self->part[self->part_count++] = use->sharer;
     }
+    self->resources[resource].growing_count = growing;
 }
 
 /* From the resources that were touched to all that share with their users, over resources that are full. */
@@ -241,6 +244,7 @@ static void freeze(fab_share_t *self, fab_sharer_t *sharer, double rate)
         const double part = (double)use->part;
         r->left -= part * rate;
         r->growing -= part;
+        r->growing_count -= use->part > 0;
         if (r->left < 0)
             r->left = 0;
     }
@@ -255,10 +259,7 @@ static void fill(fab_share_t *self)
     while (self->heap_count && self->heap[0].level < 1 && !self->no_memory) {
         const fab_share_level_t first = pop(self);
         fab_share_resource_t *r = &self->resources[first.resource];
-        bool grows = false;
-        for (const fab_use_t *use = r->first; use && !grows; use = use->next)
-            grows = !use->sharer->frozen && use->part;
-        if (!grows)
+        if (!r->growing_count)
             continue;
         const double level = full_at(r);
         if (level > first.level) {

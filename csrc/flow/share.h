@@ -33,7 +33,8 @@ typedef struct fab_sharer {
 typedef struct {
     fab_use_t *first;
     uint64_t sum;
-    double left, growing; /* while filling: what is not given away, and the parts of those that still grow */
+    double left, growing;   /* while filling: what is not given away, and the parts of those that still grow */
+    uint32_t growing_count; /* how many those are */
     bool in_part;
 } fab_share_resource_t;
 
