@@ -72,8 +72,8 @@ def _measure(name: str, trace: Trace, cluster: tuple[str, ...], modes: list[str]
         row = _run(trace, cluster, mode)
         taken = row.pop("taken")
         if not rows:
-            base, end = np.maximum(taken, 1), row["end_ps"]
-        off = np.abs(taken - base) / base
+            base, end = taken, row["end_ps"]
+        off = np.abs(taken - base) / np.maximum(base, 1)
         row |= {"scene": name, "off": row["end_ps"] / end - 1, "operations_off": float(off.mean())}
         rows.append(row)
         print(
