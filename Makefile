@@ -25,7 +25,7 @@ demo: $(VENV)/.run
 	$(BIN)/fabricsim demo
 
 test: $(TESTED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.check test asan
 	$(BIN)/ruff format --check .
