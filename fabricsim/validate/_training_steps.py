@@ -14,8 +14,8 @@ from functools import cache, lru_cache
 from typing import Any
 
 from fabricsim.cluster import Cluster
-from fabricsim.program import Model, compile
-from fabricsim.run import replay
+from fabricsim.fidelity import Fidelity, open_flow
+from fabricsim.program import Model, build_program, compile
 from fabricsim.validate._training_rows import Published, published
 from fabricsim.workload.shapes import ModelShape, named_shape
 from fabricsim.workload.training import Training, llm
@@ -91,6 +91,9 @@ def _maxtext(row: Published) -> dict[str, Any]:
     return {"fsdp": "full", "recompute": "full", "vocab_multiple": 1}
 
 
+# Of pipelines side by side so many are emulated.
+_REPLICAS = 8
+_EVER_PS = 2**62
 # A later release that is this much faster supersedes a row.
 _FASTER = 1.10
 
@@ -151,15 +154,19 @@ def _model(cluster: Cluster) -> Model:
 
 
 def _emulated_s(training: Training, cluster: Cluster) -> float:
-    result = replay(llm(training), _model(cluster), fidelity="flow")
-    return float(result.summary["end_ps"]) * 1e-12
+    program = build_program(_model(cluster), llm(training), packets=False)
+    run, _ = open_flow(program, Fidelity.FLOW, seed=1)
+    while not run.step(_EVER_PS):
+        pass
+    return float(run.counters()["end_ps"]) * 1e-12
 
 
 def step_s(row: Published, training: Training | None = None) -> float:
     """Return the seconds of a row's step, on links that share as fluids.
 
     Of many micro-batches the first few rounds of the pipeline are emulated, and each further one takes what
-    the last of these took.
+    the last of these took. Of pipelines side by side 8 are emulated, whose compute waits for as many ranks
+    as there are.
 
     Parameters
     ----------
@@ -171,8 +178,9 @@ def step_s(row: Published, training: Training | None = None) -> float:
     if training is None:  # rows that differ in the release alone are the same here
         stack = row.source.partition("-")[0]
         return _own_step_s(replace(row, number=0, step_s=0.0, tflops=0.0, source=stack))
-    cluster = cluster_of(row)
-    few, more = (rounds * training.pipeline for rounds in (2, 3))
+    training = _fewer_replicas(training)
+    cluster = cluster_of(replace(row, n_ranks=training.n_ranks))
+    few, more = (2, 3) if training.pipeline == 1 else (training.pipeline, 2 * training.pipeline)
     if training.micro_batches <= 2 * more:
         return _emulated_s(training, cluster)
     sequences = training.data * training.micro_batch_seqs
@@ -180,6 +188,21 @@ def step_s(row: Published, training: Training | None = None) -> float:
         _emulated_s(replace(training, global_batch_seqs=count * sequences), cluster) for count in (few, more)
     )
     return first + (second - first) * (training.micro_batches - few) / (more - few)
+
+
+def _fewer_replicas(training: Training) -> Training:
+    """Return the training with 8 pipelines at most, whose slowest rank is as slow as that of all."""
+    if training.pipeline == 1 or training.data <= _REPLICAS:
+        return training
+    fewer = training.n_ranks // training.data * _REPLICAS
+    slow = training.efficiency.value("spread", training.device) * (training.n_ranks - 1).bit_length()
+    spread = {f"spread/{training.device.family}": slow / (fewer - 1).bit_length()}
+    return replace(
+        training,
+        n_ranks=fewer,
+        global_batch_seqs=training.global_batch_seqs // training.data * _REPLICAS,
+        efficiency=training.efficiency.with_values(spread),
+    )
 
 
 @cache
