@@ -75,15 +75,19 @@ class Efficiency:
         Raises
         ------
         ConfigError
-            When a name is none or a value is not positive and finite; names all of them.
+            When a name is none, a value is not positive and finite, or a share is above 1; names all of them.
         """
         changed, problems = dict(self.constants), []
         for name, value in values.items():
             base = self.constants.get(name) or self.constants.get(name.partition("/")[0])
             if base is None:
                 problems.append(unknown_name("efficiency", name, self.constants))
+            elif isinstance(value, bool) or not isinstance(value, (int, float)):
+                problems.append(f"efficiency {name}: found {value!r}, allowed: a number above 0")
             elif not (0 < value < float("inf") or (value == 0 and name.partition("/")[0] in _MAY_BE_0)):
                 problems.append(f"efficiency {name}: found {value}, allowed: above 0")
+            elif base.meaning.startswith("share") and value > 1:
+                problems.append(f"efficiency {name}: found {value}, allowed: up to 1, {base.meaning}")
             else:
                 changed[name] = replace(base, value=float(value), basis="given")
         if problems:

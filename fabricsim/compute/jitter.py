@@ -60,10 +60,12 @@ class Jitter:
             ("straggler_factor", self.straggler_factor, 1, math.inf),
         )
         problems = [
-            f"{name}: found {value}, allowed: {least} to {most}"
+            f"{name}: found {value!r}, allowed: {least} to {most}"
             for name, value, least, most in ranges
-            if not (least <= value <= most and math.isfinite(value))
+            if not (_is_number(value) and least <= value <= most and math.isfinite(value))
         ]
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            problems.append(f"seed: found {self.seed!r}, allowed: a whole number")
         if problems:
             raise ConfigError([f"jitter: {problem}" for problem in problems])
 
@@ -95,6 +97,10 @@ class Jitter:
         key = f"jitter {step} {int(who.min())} {who.size} {what}"
         normal = sum(Stream(self.seed, key).uniform(_DRAWS).tolist()) - _DRAWS / 2
         return factor * float(exp(np.array([self.sigma * normal]))[0])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @lru_cache(maxsize=64)

@@ -117,4 +117,6 @@ def _emulate(
 
 def _row(schema: pa.Schema, kind: int, rank: int, peer: int, more: dict[str, Any]) -> dict[str, Any]:
     empty: dict[str, Any] = {field.name: [] if pa.types.is_list(field.type) else 0 for field in schema}
+    if "count" in empty:
+        empty["count"] = 1
     return empty | {"kind": kind, "ranks": [rank], "peer": [peer], "variant": -1} | more

@@ -221,3 +221,15 @@ def test_jitter_is_checked():
     with pytest.raises(ConfigError) as error:
         Jitter(seed=1, sigma=2, straggler_share=-0.1, straggler_factor=0.5)
     assert str(error.value).count("jitter:") == 3
+
+
+@pytest.mark.parametrize("value", ["0.5", True, 1.5, float("nan")])
+def test_efficiencies_are_shares(value):
+    with pytest.raises(ConfigError, match=r"efficiency gemm: found .*, allowed"):
+        EFFICIENCY.with_values({"gemm": value})
+
+
+def test_jitter_of_numbers():
+    with pytest.raises(ConfigError) as caught:
+        Jitter(seed="x", sigma="abc", straggler_share=2)
+    assert len(caught.value.problems) == 3

@@ -116,6 +116,16 @@ def test_repetitions_and_overlap(dgx):
     assert taken(hybrid) == pytest.approx(taken(packet), rel=0.01)
 
 
+def test_messages_beside_groups(dgx):
+    rows = Rows(generator="test")
+    rows.add("all_reduce", range(32), bytes=8 << 20, stream=0, group_size=8)
+    rows.add("send", [0], peer=[9], bytes=32 << 20, tag=1, stream=1)
+    rows.add("recv", [9], peer=[0], bytes=32 << 20, tag=1, stream=1)
+    packet = fabricsim.replay(rows.trace(), dgx)
+    hybrid = fabricsim.replay(rows.trace(), dgx, fidelity="hybrid")
+    assert hybrid.summary["end_ps"] == pytest.approx(packet.summary["end_ps"], rel=0.01)
+
+
 def test_hybrid_is_repeatable_and_threads_do_not_matter(demo):
     trace = collective("all_gather", size_bytes=8 << 20, n_ranks=64)
     one = fabricsim.replay(trace, demo, fidelity="hybrid", seed=3)

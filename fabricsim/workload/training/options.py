@@ -404,11 +404,11 @@ def _bytes_per_s(text: str) -> int:
 
 
 def _jitter(values: Mapping[str, Any]) -> Jitter:
-    try:
-        return Jitter(**{"seed": 1} | dict(values))
-    except TypeError:
-        names = ", ".join(one.name for one in fields(Jitter))
-        raise ConfigError([f"jitter: found {', '.join(values)}, allowed: {names}"]) from None
+    known = [one.name for one in fields(Jitter)]
+    problems = [unknown_name("option of jitter", name, known) for name in values if name not in known]
+    if problems:
+        raise ConfigError(problems)
+    return Jitter(**{"seed": 1} | dict(values))
 
 
 def _chosen(given: bool | None, otherwise: bool) -> bool:
