@@ -175,8 +175,9 @@ class _Watch:
             end = at_ps + np.where(left > 0, left * (at_ps - self.at_ps) / (done - self.done), 0.0)
         if pauses > self.pauses and len(end):
             through = np.sort(end)[int(THROUGH * (len(end) - 1))]
-            share = np.clip((end - through) / np.maximum(end - at_ps, 1.0), 0.0, 1.0)
-            end = np.where(end > through, through + share * left * self.ps_per_byte, end)
+            late = np.isfinite(end) & (end > through)
+            share = (end[late] - through) / (end[late] - at_ps)
+            end[late] = through + share * left[late] * self.ps_per_byte[late]
         end = end + tail_ps[self.counted]
         self.at_ps, self.done, self.pauses = at_ps, done, pauses
         queue = float(links["max_queue_bytes"].max()) / max(float(self.size.max(initial=1.0)), 1.0)
