@@ -106,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print lists or sizes, or write the trace."""
     if arguments.list:
         return _list(arguments.json)
+    if arguments.memory and arguments.out is not None:
+        raise ConfigError(["gen llm: found --memory and -o, allowed: one of them"])
     training = _training(arguments)
     if arguments.memory:
         return _memory(training, arguments.json)
@@ -143,7 +145,21 @@ def _training(arguments: argparse.Namespace) -> Training:
             found[name] = key_values(getattr(arguments, name), f"--{name}")
     if hasattr(arguments, "jitter"):
         found["jitter"] = key_values([part for part in arguments.jitter.split(",") if part], "--jitter")
-    return Training.from_dict(found)
+    try:
+        return Training.from_dict(found)
+    except ConfigError as error:
+        raise ConfigError([_with_option(str(problem)) for problem in error.problems]) from None
+
+
+def _with_option(problem: str) -> str:
+    """Put the option in front of a problem that begins with the name of a field.
+
+    >>> _with_option("tensor: found 0, allowed: a whole number, at least 1")
+    '--tp: tensor: found 0, allowed: a whole number, at least 1'
+    """
+    field = problem.partition(":")[0]
+    option = {field: name for name, field, _ in (*_NAMES, *_NUMBERS, *_FLAGS)}.get(field)
+    return problem if option in (None, field) else f"--{option}: {problem}"
 
 
 def _memory(training: Training, as_json: bool) -> int:

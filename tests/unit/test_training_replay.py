@@ -224,6 +224,9 @@ def test_gen_llm_tells_memory_lists_and_json(tmp_path, capsys):
         ("--model gpt3 --ranks 8", "gbs: missing"),
         ("--model gpt2 --ranks 8 --tp 3 --gbs 8 --seq 256 --bucket 3parsec -o x", "bucket_bytes"),
         ("--model gpt2 --ranks 8 --tp 3 --gbs 8 --seq 256 -o x", "n_ranks: found 8, allowed: a multiple"),
+        ("--model gpt2 --ranks 8 --tp 0 --gbs 8 --seq 256 -o x", "--tp: tensor: found 0"),
+        ("--model gpt2 --ranks 8 --gbs 8 --seq 256 --memory -o x", "found --memory and -o"),
+        ("--model gpt2 --ranks 8 --gbs 8 --seq 256 --jitter sgma=7 -o x", "'sigma'"),
         ("--model gpt2 --ranks 8 --gbs 8 --seq 256 --jitter sigma=7 -o x", "sigma: found 7"),
         ("--model gpt2 --ranks 8 --gbs 8 --seq 256 --efficiency gem=1 -o x", "unknown efficiency 'gem'"),
         (
@@ -235,3 +238,9 @@ def test_gen_llm_tells_memory_lists_and_json(tmp_path, capsys):
 def test_gen_llm_refuses(options, said, capsys):
     assert main(["gen", "llm", *options.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["tensor", "virtual", "zero"])
+def test_texts_are_no_numbers(field):
+    with pytest.raises(ConfigError, match=f"{field}: found 'a'"):
+        Training.from_dict({"model": "gpt2", "ranks": 8, "gbs": 16, "seq": 256, field: "a"})

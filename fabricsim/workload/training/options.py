@@ -202,9 +202,9 @@ class Training:
         for name, value in (
             ("prefetch_backward", backward),
             ("expert_tensor", self.expert_tensor or self.tensor),
-            ("sequence_parallel", _chosen(self.sequence_parallel, self.tensor > 1)),
-            ("overlap_pipeline", _chosen(self.overlap_pipeline, self.virtual > 1)),
-            ("reduce_every", _chosen(self.reduce_every, self.zero >= 2 or self.fsdp != "none")),
+            ("sequence_parallel", _chosen(self.sequence_parallel, _above(self.tensor, 1))),
+            ("overlap_pipeline", _chosen(self.overlap_pipeline, _above(self.virtual, 1))),
+            ("reduce_every", _chosen(self.reduce_every, _above(self.zero, 1) or self.fsdp != "none")),
         ):
             object.__setattr__(self, name, value)
         problems += problems_of(self)
@@ -409,6 +409,11 @@ def _jitter(values: Mapping[str, Any]) -> Jitter:
     if problems:
         raise ConfigError(problems)
     return Jitter(**{"seed": 1} | dict(values))
+
+
+def _above(value: object, least: int) -> bool:
+    """Whether it is a number above; what is none is told by the checks that follow."""
+    return isinstance(value, int) and value > least
 
 
 def _chosen(given: bool | None, otherwise: bool) -> bool:
