@@ -198,7 +198,9 @@ class Result:
         total = max(1, summary["end_ps"])
         rows = [("time", format_time(summary["end_ps"]))]
         if detail := summary.get("fidelity"):
-            error = f", estimated error {100 * detail['error']:.2f} %" if "error" in detail else ""
+            error = (
+                f", each operation alone about {100 * detail['error']:.2f} % off" if "error" in detail else ""
+            )
             rows.append(("fidelity", f"{detail['mode']}{error}"))
         mean = summary.get("breakdown", {}).get("mean", {})
         for name, label in (
@@ -251,13 +253,19 @@ def flows_summary(flows: pa.Table) -> dict[str, Any]:
     }
 
 
+_CAUSAL = " (MFU counts attention in full, HFU the causal half that is done)"
+
+
 def training_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the main figures of a training as pairs of text."""
     rows = [
         ("training step", f"{format_time(told['step_ps'])}, mean of {told['steps']}"),
         ("tokens", f"{told['tokens_per_s']:,.0f} /s, {told['tokens_per_s_per_accelerator']:,.1f} /s a rank"),
         ("model", f"{told['flops_per_s_per_accelerator'] / 1e12:,.1f} TFLOP/s a rank"),
-        ("MFU, HFU", f"{100 * told['mfu']:.2f} %, {100 * told['hfu']:.2f} %"),
+        (
+            "MFU, HFU",
+            f"{100 * told['mfu']:.2f} %, {100 * told['hfu']:.2f} %{_CAUSAL * (told['hfu'] < told['mfu'])}",
+        ),
         ("pipeline bubble", f"{100 * told['bubble']:.1f} %"),
     ]
     if memory := told.get("memory"):

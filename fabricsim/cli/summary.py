@@ -69,12 +69,13 @@ def _print_fidelity(detail: dict[str, Any] | None) -> None:
     """Say what was worked out instead of emulated."""
     if detail is None:
         return
-    line(f"fidelity {detail['mode']}: {detail['activities']:,} activities that share links, no packets")
+    line(f"fidelity {detail['mode']}: {detail['activities']:,} activities that share links as fluids")
+    line("not in it: queues, marks, pauses, congestion control, and what is held up behind full buffers")
     if "patterns" in detail:
         line(
             f"{detail['patterns']} patterns measured in packets ({detail['packet_hops']:,} packet-hops);"
-            f" {100 * detail['extrapolated']:.1f} % of their time extrapolated,"
-            f" by estimate {100 * detail['error']:.2f} % off"
+            f" {100 * detail['extrapolated']:.1f} % of their time extrapolated;"
+            f" each alone is by estimate {100 * detail['error']:.2f} % off"
         )
 
 

@@ -30,6 +30,7 @@ def problems(**options):
         ({"precision": "fp8", "accelerator": "a100"}, "found fp8, which needs fp8 on a100, allowed:"),
         ({"tensor": 0}, "tensor: found 0, allowed: a whole number, at least 1"),
         ({"steps": 1.5}, "steps: found 1.5, allowed: a whole number"),
+        ({"steps": 10_001}, "steps: found 10001, allowed: at most 10000"),
         ({"zero": 4}, "zero: found 4, allowed: 0, 1, 2, 3"),
         ({"fsdp": "shard"}, "fsdp: found 'shard', allowed: none, full, grad, hybrid"),
         ({"overlap_tensor": 1}, "overlap_tensor: found 1, allowed: true, false"),

@@ -45,6 +45,8 @@ _LEAST: dict[str, int] = {
     "steps": 1,
     "checkpoint_every": 0,
 }
+#: So many steps are written row by row; what comes of years is for goodput.
+_STEPS_MOST = 10_000
 #: Options of a checkpoint that do not follow from the training.
 _PLAN = (
     "path", "mode", "layout", "ranks_per_node", "transfer_bytes", "copy_bytes_per_s", "fsync", "direct",
@@ -72,6 +74,8 @@ def _values(t: Training) -> Iterator[str]:
         value = getattr(t, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             yield f"{name}: found {value!r}, allowed: a whole number, at least {least}"
+    if isinstance(t.steps, int) and t.steps > _STEPS_MOST:
+        yield f"steps: found {t.steps}, allowed: at most {_STEPS_MOST}"
     if t.zero not in (0, 1, 2, 3):
         yield f"zero: found {t.zero!r}, allowed: 0, 1, 2, 3"
     for name, known in _CHOICES.items():

@@ -120,7 +120,7 @@ class Training:
     vocab_multiple
         The vocabulary is padded to a multiple of this times ``tensor``.
     steps
-        Training steps.
+        Training steps, at most 10,000.
     checkpoint_every, checkpoint
         A checkpoint after every so many steps (0: none), and options of ``fabricsim.checkpoint.Plan`` for it.
     data_loading, data_path
