@@ -4,23 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVENT_START, EVENT_NIC, EVENT_ARRIVED, EVENT_STEP, EVENT_ACKNOWLEDGED };
+#include "core/grow.h"
 
-static bool grow(void *array, uint32_t *capacity, uint32_t count, size_t size)
-{
-    if (count <= *capacity)
-        return true;
-    uint32_t bigger = *capacity ? *capacity : 64;
-    while (bigger < count)
-        bigger *= 2;
-    void **at = array;
-    void *longer = realloc(*at, bigger * size);
-    if (!longer)
-        return false;
-    *at = longer;
-    *capacity = bigger;
-    return true;
-}
+enum { EVENT_START, EVENT_NIC, EVENT_ARRIVED, EVENT_STEP, EVENT_ACKNOWLEDGED };
 
 /* ---- events ------------------------------------------------------------------------------------- */
 
@@ -31,7 +17,7 @@ static bool before(const fab_dry_event_t *a, const fab_dry_event_t *b)
 
 static void push(fab_dry_t *self, int64_t when_ps, uint32_t what, uint32_t edge, uint32_t step)
 {
-    if (!grow(&self->heap, &self->heap_capacity, self->heap_count + 1, sizeof *self->heap)) {
+    if (!fab_grow(&self->heap, &self->heap_capacity, self->heap_count + 1, sizeof *self->heap)) {
         self->error = FAB_E_MEMORY;
         return;
     }
@@ -299,7 +285,7 @@ static uint32_t new_message(fab_dry_t *self)
         self->free_message = self->messages[m].next;
         return m;
     }
-    if (!grow(&self->messages, &self->message_capacity, self->message_count + 1, sizeof *self->messages)) {
+    if (!fab_grow(&self->messages, &self->message_capacity, self->message_count + 1, sizeof *self->messages)) {
         self->error = FAB_E_MEMORY;
         return FAB_NONE;
     }
@@ -484,14 +470,14 @@ static int prepare(fab_dry_t *self, const fab_model_t *model, const fab_wiring_t
     self->half_ps = 0;
     self->now_ps = self->end_ps = 0;
     self->error = FAB_OK;
-    if (!grow(&self->ranks, &self->rank_capacity, wiring->position_count, sizeof *self->ranks) ||
-        !grow(&self->cursor, &self->cursor_capacity, wiring->position_count, sizeof *self->cursor) ||
-        !grow(&self->nics, &self->local_capacity, wiring->local_count, sizeof *self->nics) ||
-        !grow(&self->queues, &self->queue_capacity, wiring->local_count, sizeof *self->queues) ||
-        !grow(&self->qps, &self->qp_capacity, qps, sizeof *self->qps) ||
-        !grow(&self->turn, &self->turn_capacity, wiring->edge_count, sizeof *self->turn) ||
-        !grow(&self->delivered, &self->delivered_capacity, wiring->edge_count, sizeof *self->delivered) ||
-        !grow(&self->carried, &self->carried_capacity, wiring->edge_count, sizeof *self->carried))
+    if (!fab_grow(&self->ranks, &self->rank_capacity, wiring->position_count, sizeof *self->ranks) ||
+        !fab_grow(&self->cursor, &self->cursor_capacity, wiring->position_count, sizeof *self->cursor) ||
+        !fab_grow(&self->nics, &self->local_capacity, wiring->local_count, sizeof *self->nics) ||
+        !fab_grow(&self->queues, &self->queue_capacity, wiring->local_count, sizeof *self->queues) ||
+        !fab_grow(&self->qps, &self->qp_capacity, qps, sizeof *self->qps) ||
+        !fab_grow(&self->turn, &self->turn_capacity, wiring->edge_count, sizeof *self->turn) ||
+        !fab_grow(&self->delivered, &self->delivered_capacity, wiring->edge_count, sizeof *self->delivered) ||
+        !fab_grow(&self->carried, &self->carried_capacity, wiring->edge_count, sizeof *self->carried))
         return FAB_E_MEMORY;
     for (uint32_t p = 0; p < wiring->position_count; p++) {
         self->ranks[p] = (fab_dry_rank_t){0};

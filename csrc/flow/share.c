@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
+
 bool fab_share_grow(fab_share_t *self, uint32_t resource_count)
 {
     if (resource_count <= self->resource_count)
@@ -32,18 +34,10 @@ void fab_share_free(fab_share_t *self)
 /* Appends to an array of the filling; remembers if there is no memory. */
 static bool make_room(fab_share_t *self, void *array, uint32_t *capacity, uint32_t count, size_t size)
 {
-    if (count < *capacity)
+    if (fab_grow(array, capacity, count + 1, size))
         return true;
-    void **at = array;
-    const uint32_t bigger = *capacity ? 2 * *capacity : 256;
-    void *longer = realloc(*at, bigger * size);
-    if (!longer) {
-        self->no_memory = true;
-        return false;
-    }
-    *at = longer;
-    *capacity = bigger;
-    return true;
+    self->no_memory = true;
+    return false;
 }
 
 static void touch(fab_share_t *self, uint32_t resource)

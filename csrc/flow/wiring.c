@@ -4,24 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/grow.h"
 #include "transport/flow.h"
-
-/* Room for one more of an array that grows; false without memory. */
-static bool grow(void *array, uint32_t *capacity, uint32_t count, size_t size)
-{
-    if (count <= *capacity)
-        return true;
-    uint32_t bigger = *capacity ? *capacity : 64;
-    while (bigger < count)
-        bigger *= 2;
-    void **at = array;
-    void *longer = realloc(*at, bigger * size);
-    if (!longer)
-        return false;
-    *at = longer;
-    *capacity = bigger;
-    return true;
-}
 
 static bool start(fab_wiring_t *self, const fab_paths_t *paths, uint32_t position_count)
 {
@@ -30,10 +14,10 @@ static bool start(fab_wiring_t *self, const fab_paths_t *paths, uint32_t positio
     self->qp_count = 1;
     self->signature = position_count;
     self->no_memory = self->hides = false;
-    if (!grow(&self->edge_first, &self->position_capacity, position_count + 1, sizeof *self->edge_first))
+    if (!fab_grow(&self->edge_first, &self->position_capacity, position_count + 1, sizeof *self->edge_first))
         return false;
     const uint32_t before = self->resource_capacity;
-    if (!grow(&self->local_of, &self->resource_capacity, paths->resource_count, sizeof *self->local_of))
+    if (!fab_grow(&self->local_of, &self->resource_capacity, paths->resource_count, sizeof *self->local_of))
         return false;
     for (uint32_t r = before; r < self->resource_capacity; r++)
         self->local_of[r] = FAB_NONE;
@@ -53,7 +37,7 @@ static void mix_real(fab_wiring_t *self, double value)
 static uint32_t local(fab_wiring_t *self, const fab_paths_t *paths, uint32_t resource)
 {
     const uint32_t before = self->resource_capacity;
-    if (!grow(&self->local_of, &self->resource_capacity, resource + 1, sizeof *self->local_of)) {
+    if (!fab_grow(&self->local_of, &self->resource_capacity, resource + 1, sizeof *self->local_of)) {
         self->no_memory = true;
         return FAB_NONE;
     }
@@ -61,7 +45,7 @@ static uint32_t local(fab_wiring_t *self, const fab_paths_t *paths, uint32_t res
         self->local_of[r] = FAB_NONE;
     if (self->local_of[resource] != FAB_NONE)
         return self->local_of[resource];
-    if (!grow(&self->local_wire, &self->local_capacity, self->local_count + 1, sizeof *self->local_wire)) {
+    if (!fab_grow(&self->local_wire, &self->local_capacity, self->local_count + 1, sizeof *self->local_wire)) {
         self->no_memory = true;
         return FAB_NONE;
     }
@@ -72,8 +56,8 @@ static uint32_t local(fab_wiring_t *self, const fab_paths_t *paths, uint32_t res
 /* Adds a way. */
 static int add_lead(fab_wiring_t *self, const fab_paths_t *paths, const fab_way_t *way, bool all_stops)
 {
-    if (!grow(&self->leads, &self->lead_capacity, self->lead_count + 1, sizeof *self->leads) ||
-        !grow(&self->stops, &self->stop_capacity, self->stop_count + way->count, sizeof *self->stops))
+    if (!fab_grow(&self->leads, &self->lead_capacity, self->lead_count + 1, sizeof *self->leads) ||
+        !fab_grow(&self->stops, &self->stop_capacity, self->stop_count + way->count, sizeof *self->stops))
         return FAB_E_MEMORY;
     self->leads[self->lead_count++] =
         (fab_lead_t){self->stop_count, way->count, way->end_delay_ps, way->end_stored, way->slowest};
@@ -140,7 +124,7 @@ static int add_edge(fab_wiring_t *self, fab_paths_t *paths, fab_edge_t edge, uin
         if ((code = add_lead(self, paths, &there, all_stops)) || (code = add_lead(self, paths, &back, all_stops)))
             return code;
     }
-    if (!grow(&self->edges, &self->edge_capacity, self->edge_count + 1, sizeof *self->edges))
+    if (!fab_grow(&self->edges, &self->edge_capacity, self->edge_count + 1, sizeof *self->edges))
         return FAB_E_MEMORY;
     self->edges[self->edge_count++] = edge;
     return self->no_memory ? FAB_E_MEMORY : FAB_OK;
