@@ -229,35 +229,27 @@ class Lane:
     def receive(self, other: int, size: int, tag: int, *, forward: bool, label: str) -> None:
         """Add a receive from a stage, which the next row on the compute stream waits for."""
         stream = Stream.RECV_FORWARD if forward else Stream.RECV_BACKWARD
-        row = self.rows.add(
-            "recv",
-            self.everyone,
-            peer=self.training.layout.ranks(other),
-            bytes=size,
-            tag=tag,
-            stream=int(stream),
-            after=self.now(),
-            name=f"{label} recv",
-            **self.common,
-        )
-        self.waits.append(row)
+        self.waits.append(self._message("recv", other, size, tag, stream, label))
 
     def send(self, other: int, size: int, tag: int, *, forward: bool, label: str) -> None:
         """Add a send to a stage; the compute stream waits for it unless sends overlap."""
         stream = Stream.SEND_FORWARD if forward else Stream.SEND_BACKWARD
-        row = self.rows.add(
-            "send",
+        row = self._message("send", other, size, tag, stream, label)
+        if not self.training.overlap_pipeline:
+            self.waits.append(row)
+
+    def _message(self, kind: str, other: int, size: int, tag: int, stream: Stream, label: str) -> int:
+        return self.rows.add(
+            kind,
             self.everyone,
             peer=self.training.layout.ranks(other),
             bytes=size,
             tag=tag,
             stream=int(stream),
             after=self.now(),
-            name=f"{label} send",
+            name=f"{label} {kind}",
             **self.common,
         )
-        if not self.training.overlap_pipeline:
-            self.waits.append(row)
 
 
 def _many(count: int) -> int | None:
